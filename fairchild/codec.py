@@ -1,0 +1,184 @@
+"""Values to JSON and back.
+
+``encode`` turns a Python value into JSON text that PostgreSQL's ``jsonb`` keeps without change, and takes the
+Futures out of it: where one stood, the text has ``null`` and ``refs`` gets ``[path, job id]``. References are never
+written into the JSON itself, so no user's data can look like one.
+
+Beyond JSON's own types it accepts tuples and sets (they arrive as lists unless the annotation says otherwise), aware
+datetimes, dates, times, timedeltas, UUIDs, Decimals, Enums, dataclasses, named tuples, bytes (base64) and msgspec
+Structs; the receiving task gets the annotated type back. Refused, with the path of the value: NaN and infinities,
+NUL and lone surrogates in text, keys that are not text, naive datetimes, everything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import math
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fairchild.errors import NotSerializable, PayloadTooLarge
+from fairchild.future import Future
+
+Path = tuple[str | int, ...]
+
+MAX_PAYLOAD_BYTES = 1024 * 1024
+MAX_DEPTH = 200
+_FORBIDDEN_TEXT = re.compile("[\x00\ud800-\udfff]")
+_encoder = msgspec.json.Encoder()
+
+
+class Encoded(NamedTuple):
+    """JSON text and the places in it that other jobs' values will take."""
+
+    json: bytes
+    refs: list[tuple[Path, uuid.UUID]]
+
+
+def encode(value: object, *, limit: int = MAX_PAYLOAD_BYTES, root: str = "$") -> Encoded:
+    """JSON text of ``value`` and the Futures found in it.
+
+    Raises NotSerializable with the path of the offending value, PayloadTooLarge past ``limit`` bytes.
+    """
+    refs: list[tuple[Path, uuid.UUID]] = []
+    plain = _plain(value, (), refs, root)
+    text = _encoder.encode(plain)
+    if len(text) > limit:
+        raise PayloadTooLarge(
+            f"the value at {root} takes {len(text):,} bytes as JSON; the limit is {limit:,}. "
+            "Nothing was stored. Store the data elsewhere and pass a reference, or raise max_payload_bytes",
+            root,
+        )
+    return Encoded(text, refs)
+
+
+def decode(text: bytes | str) -> Any:
+    """The JSON value of ``text`` in Python's own types."""
+    return msgspec.json.decode(text)
+
+
+def path_text(path: Sequence[str | int], root: str = "$") -> str:
+    """``("items", 3, "price")`` as ``$.items[3].price``."""
+    parts = [root]
+    for step in path:
+        if isinstance(step, int):
+            parts.append(f"[{step}]")
+        elif step.isidentifier():
+            parts.append(f".{step}")
+        else:
+            parts.append(f"[{step!r}]")
+    return "".join(parts)
+
+
+def place(target: Any, path: Sequence[str | int], value: Any) -> Any:
+    """``target`` with ``value`` at ``path``; an empty path is the whole. Lists and dicts are changed in place."""
+    if not path:
+        return value
+    inner = target
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    return target
+
+
+def _refuse(path: Path, root: str, why: str) -> NotSerializable:
+    where = path_text(path, root)
+    return NotSerializable(f"the value at {where} cannot be stored as JSON: {why}", where)
+
+
+def _text(value: str, path: Path, root: str) -> str:
+    found = _FORBIDDEN_TEXT.search(value)
+    if found:
+        what = "a NUL character" if found.group() == "\x00" else "a lone surrogate"
+        raise _refuse(path, root, f"text with {what} (at character {found.start()}) cannot be kept by PostgreSQL")
+    return value
+
+
+def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> Any:
+    kind = type(value)
+    if kind is str:
+        return _text(value, path, root) if _FORBIDDEN_TEXT.search(value) else value
+    if kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        if math.isfinite(value):
+            return value
+        raise _refuse(path, root, f"{value!r} is not a JSON number")
+    if len(path) > MAX_DEPTH:
+        raise _refuse(path[:8], root, f"it is nested more than {MAX_DEPTH} levels deep (or contains itself)")
+    if kind is dict:
+        return _mapping(value, path, refs, root)
+    if kind is list or kind is tuple:
+        return [_plain(item, (*path, i), refs, root) for i, item in enumerate(value)]
+    return _other(value, path, refs, root)
+
+
+def _mapping(value: dict[Any, Any], path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> dict[str, Any]:
+    plain = {}
+    for key, item in value.items():
+        if isinstance(key, enum.Enum) and isinstance(key.value, str):
+            key = key.value
+        if not isinstance(key, str):
+            raise _refuse(path, root, f"the key {key!r} is {type(key).__name__}; JSON keys are text")
+        plain[_text(str(key), path, root)] = _plain(item, (*path, key), refs, root)
+    return plain
+
+
+def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> Any:  # noqa: PLR0911, PLR0912
+    if isinstance(value, Future):
+        refs.append((path, value.job_id))
+        return None
+    reference = getattr(value, "__fairchild_reference__", None)
+    if reference is not None:
+        refs.append((path, reference()))
+        return None
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, path, refs, root)
+    if isinstance(value, str):
+        return _text(str(value), path, root)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return _plain(float(value), path, refs, root)
+    if isinstance(value, dt.datetime):
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise _refuse(
+                path, root, f"{value!r} has no time zone; give it one, e.g. datetime.now(timezone.utc)"
+            )
+        return value.isoformat()
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, (uuid.UUID, decimal.Decimal)):
+        if isinstance(value, decimal.Decimal) and not value.is_finite():
+            raise _refuse(path, root, f"{value!r} is not a number")
+        return str(value)
+    if isinstance(value, dt.timedelta):
+        return msgspec.to_builtins(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, dict):
+        return _mapping(value, path, refs, root)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, (*path, i), refs, root) for i, item in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        items = sorted(value) if all(isinstance(item, str) for item in value) else list(value)
+        return [_plain(item, (*path, i), refs, root) for i, item in enumerate(items)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return _mapping(fields, path, refs, root)
+    if isinstance(value, msgspec.Struct):
+        encoded = {name: getattr(value, attribute) for attribute, name in _struct_names(value)}
+        return _mapping(encoded, path, refs, root)
+    raise _refuse(path, root, f"{type(value).__module__}.{type(value).__qualname__} is not a type JSON can hold")
+
+
+def _struct_names(value: msgspec.Struct) -> list[tuple[str, str]]:
+    return list(zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True))

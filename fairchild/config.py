@@ -1,0 +1,86 @@
+"""Settings of a client: arguments over environment over built-in values; checked once, then frozen."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fairchild.errors import ConfigError
+
+URL_VARIABLE = "FAIRCHILD_DATABASE_URL"
+SCHEMA_VARIABLE = "FAIRCHILD_SCHEMA"
+_SCHEMES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg|postgresql\+psycopg2)://")
+_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
+_PASSWORD_IN_DSN = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+MAX_IDENTIFIER_BYTES = 63
+
+
+def hide_password(text: str) -> str:
+    """``text`` with the passwords of any URL or connection string in it replaced by ``***``."""
+    return _PASSWORD_IN_DSN.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1:***@", text))
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the tables are and how much may be used."""
+
+    url: str
+    schema: str | None = None
+    pool_size: int = 10
+    max_payload_bytes: int = 1024 * 1024
+    pooler: bool = False
+    """The URL leads through a pooler in transaction mode: no prepared statements, no LISTEN, no session settings."""
+
+    def __repr__(self) -> str:
+        return f"Config(url={hide_password(self.url)!r}, schema={self.schema!r}, pool_size={self.pool_size})"
+
+    @staticmethod
+    def load(
+        url: str | None = None,
+        *,
+        schema: str | None = None,
+        pool_size: int = 10,
+        max_payload_bytes: int | None = None,
+        pooler: bool = False,
+        environ: Mapping[str, str] | None = None,
+    ) -> Config:
+        """The settings in force. Raises ConfigError, with what to set, when there is no database to go to."""
+        environment = os.environ if environ is None else environ
+        chosen = url if url is not None else environment.get(URL_VARIABLE)
+        if not chosen:
+            if not any(environment.get(name) for name in ("PGHOST", "PGDATABASE", "PGSERVICE", "PGHOSTADDR")):
+                raise ConfigError(
+                    f"no database is configured: set {URL_VARIABLE} (for example postgresql://localhost/myapp, "
+                    "or embedded: for one that needs no installation) or pass a URL to Fairchild(...)"
+                )
+            chosen = "postgresql://"
+        schema = schema if schema is not None else environment.get(SCHEMA_VARIABLE) or None
+        if schema is not None:
+            check_identifier("schema", schema)
+        if pool_size < 1:
+            raise ConfigError(f"pool_size must be at least 1, got {pool_size}")
+        limit = 1024 * 1024 if max_payload_bytes is None else max_payload_bytes
+        return Config(normalize_url(chosen), schema, pool_size, limit, pooler)
+
+
+def normalize_url(url: str) -> str:
+    """A URL that libpq understands; ``embedded:`` URLs and ``key=value`` strings pass as they are."""
+    if url.startswith("embedded:"):
+        return url
+    if _SCHEMES.match(url):
+        return _SCHEMES.sub("postgresql://", url, count=1)
+    if "://" not in url and "=" in url:
+        return url
+    scheme = url.split(":", 1)[0] if ":" in url else url
+    raise ConfigError(
+        f"the database URL must start with postgresql://, postgres:// or embedded:, not {hide_password(scheme)!r}"
+    )
+
+
+def check_identifier(what: str, name: str) -> None:
+    """Raise ConfigError unless ``name`` can be an SQL identifier (1 to 63 bytes, no NUL)."""
+    size = len(name.encode("utf-8", "replace"))
+    if not 1 <= size <= MAX_IDENTIFIER_BYTES or "\x00" in name:
+        raise ConfigError(f"the {what} must have 1 to {MAX_IDENTIFIER_BYTES} bytes and no NUL, got {name[:80]!r}")

@@ -1,0 +1,227 @@
+"""Inside a running job: which job, what it may ask for, and the children it has called so far.
+
+The current attempt is a ``ContextVar``. It is set in the thread (or coroutine) that runs the task and nowhere else: a
+thread that a task starts does not inherit it, so a task called there runs here and now, as in any script. To carry it
+along, wrap the function: ``Thread(target=job.wrap(fn))``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from uuid import UUID
+
+from fairchild.errors import (
+    AttemptCancelled,
+    AttemptInterrupted,
+    AttemptTimedOut,
+    LeaseLost,
+    NotConnected,
+    SpawnAfterEnd,
+    UsageError,
+)
+from fairchild.future import Future
+from fairchild.job import Job, NewJob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+MAX_DEPTH = 64
+MAX_CHILDREN = 100_000
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Enqueuer(Protocol):
+    """What a task needs of a client."""
+
+    def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]: ...
+    def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]: ...
+    @property
+    def max_payload_bytes(self) -> int: ...
+
+
+@dataclass(eq=False)
+class CurrentJob(Job):
+    """The job that is running, as its own task sees it."""
+
+    fence: int = 0
+    """Grows with every claim of this job: pass it to outside systems so that they can refuse an older attempt."""
+    client: Enqueuer | None = field(default=None, repr=False)
+    max_payload_bytes: int = 1024 * 1024
+    _deadline: float | None = field(default=None, repr=False)
+    _children: list[NewJob] = field(default_factory=list, repr=False)
+    _signal: Callable[[], BaseException] | None = field(default=None, repr=False)
+    _closed: bool = field(default=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __fairchild_reference__(self) -> NoReturn:
+        raise UsageError(f"job {self.id} cannot be passed to a task while it runs: it would wait for itself")
+
+    @property
+    def children_spawned(self) -> int:
+        """How many tasks this attempt has called so far."""
+        return len(self._children)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has asked this attempt to stop, or its worker is shutting down."""
+        return self._signal is not None
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the attempt's ``timeout``, at least 0; None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def set_deadline(self, moment: float) -> None:
+        """When the attempt's time is up, on ``time.monotonic()``'s clock."""
+        self._deadline = moment
+
+    def check(self) -> None:
+        """Raise if the job was cancelled, is out of time, or its worker is shutting down or has lost it.
+
+        Long tasks call this between steps. What it raises is an ``Interrupt``, which ``except Exception`` lets pass.
+        """
+        if self._signal is not None:
+            raise self._signal()
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise AttemptTimedOut(f"job {self.id} ran past its timeout of {self.timeout} s")
+
+    def wrap(self, fn: F) -> F:
+        """``fn``, running as part of this job in whatever thread calls it: tasks it calls become children."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with entered(self):
+                return fn(*args, **kwargs)
+
+        return run  # type: ignore[return-value]
+
+    def spawn(self, new: NewJob) -> Future:
+        """Add a child to this attempt. It is inserted when the attempt ends well, or never."""
+        if self.depth >= MAX_DEPTH:
+            raise UsageError(f"job {self.id} is {self.depth} levels deep; a workflow may have {MAX_DEPTH} levels")
+        new.parent_id = self.id
+        new.workflow_id = self.workflow_id
+        new.depth = self.depth + 1
+        with self._lock:
+            if self._closed:
+                raise SpawnAfterEnd(
+                    f"task {new.task} was called in the name of job {self.id}, whose attempt {self.attempt} has "
+                    "ended. Nothing was enqueued; call it before the task returns, or use .enqueue()"
+                )
+            if len(self._children) >= MAX_CHILDREN:
+                raise UsageError(f"job {self.id} has called {MAX_CHILDREN:,} tasks, the most one attempt may call")
+            self._children.append(new)
+        return Future(new.id, new.task)
+
+    def close(self) -> list[NewJob]:
+        """End of the attempt: its children, and no more of them."""
+        with self._lock:
+            self._closed = True
+            return self._children
+
+    def interrupt(self, kind: str, message: str) -> None:
+        """Ask the attempt to stop; ``check()`` raises from now on. The first reason stays."""
+        if self._signal is None:
+            error = _INTERRUPTS[kind]
+            self._signal = lambda: error(message)
+
+
+_INTERRUPTS: dict[str, type[BaseException]] = {
+    "cancelled": AttemptCancelled,
+    "interrupted": AttemptInterrupted,
+    "lost": LeaseLost,
+}
+
+_current: ContextVar[CurrentJob | None] = ContextVar("fairchild_current_job", default=None)
+_active_client: ContextVar[Enqueuer | None] = ContextVar("fairchild_client", default=None)
+_default_client: list[Enqueuer] = []
+
+
+def current_job() -> CurrentJob:
+    """The job this code runs in. Raises UsageError outside of one."""
+    job = _current.get()
+    if job is None:
+        raise UsageError("there is no current job: this code does not run inside a task of a worker")
+    return job
+
+
+def get_current_job() -> CurrentJob | None:
+    """The job this code runs in, or None."""
+    return _current.get()
+
+
+def is_inside_task() -> bool:
+    """Whether this code runs in a worker's job, so that calling a task spawns a child."""
+    return _current.get() is not None
+
+
+@contextmanager
+def entered(job: CurrentJob | None) -> Iterator[None]:
+    """Run the block as part of ``job`` (None: as part of no job)."""
+    token = _current.set(job)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def active(client: Enqueuer) -> Iterator[None]:
+    """Make ``client`` the one that ``task.enqueue()`` uses in the block."""
+    token = _active_client.set(client)
+    try:
+        yield
+    finally:
+        _active_client.reset(token)
+
+
+def set_default(client: Enqueuer) -> None:
+    """Make ``client`` the one that ``task.enqueue()`` uses where no other is active."""
+    unset_default(client)
+    _default_client.append(client)
+
+
+def unset_default(client: Enqueuer) -> None:
+    """Take ``client`` back; the one set before it counts again."""
+    _default_client[:] = [each for each in _default_client if each is not client]
+
+
+def get_current_fairchild() -> Enqueuer | None:
+    """The current client: of the running job, of the block, or of the process; None without one."""
+    job = _current.get()
+    if job is not None and job.client is not None:
+        return job.client
+    return _active_client.get() or (_default_client[-1] if _default_client else None)
+
+
+def require_client(what: str) -> Enqueuer:
+    """The current client, or NotConnected with what to do."""
+    client = get_current_fairchild()
+    if client is None:
+        raise NotConnected(
+            f"cannot {what}: no client is connected. Call Fairchild(url).connect() first; without a URL it uses "
+            "the environment variable FAIRCHILD_DATABASE_URL"
+        )
+    return client
+
+
+__all__ = [
+    "CurrentJob",
+    "Enqueuer",
+    "active",
+    "current_job",
+    "entered",
+    "get_current_fairchild",
+    "get_current_job",
+    "is_inside_task",
+    "require_client",
+    "set_default",
+    "unset_default",
+]

@@ -1,0 +1,138 @@
+"""Reading: jobs one by one, in pages, counted. Everything here goes through the view of jobs with their true state."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from fairchild import codec
+from fairchild.db.connect import Link
+from fairchild.db.statement import Sql
+from fairchild.job import Job, JobState
+
+_COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args, v.priority, v.tenant, v.attempt, v.max_attempts,
+       v.result, v.reason, v.errors, v.tags, v.meta, v.workflow_id, v.parent_id, v.depth, v.timeout_seconds, v.worker,
+       v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at"""
+
+GET_JOBS = Sql(
+    "get_jobs",
+    "SELECT "
+    + _COLUMNS
+    + """, ARRAY(SELECT upstream FROM {edges} WHERE downstream = v.id ORDER BY upstream)
+  FROM {view} v WHERE v.id = ANY(%(ids)s::uuid[])""",
+)
+
+# Of these jobs, those that have ended. Asked again and again by whoever waits; primary key only.
+FIND_ENDED = Sql("find_ended", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state <> 'pending'")
+FIND_EXISTING = Sql("find_existing", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])")
+
+# One fragment per filter. The small tables lead where the state is theirs; failed and cancelled jobs have an index.
+_STATES = {
+    JobState.RUNNING: "v.id IN (SELECT job_id FROM {claims})",
+    JobState.SCHEDULED: "v.id IN (SELECT job_id FROM {due})",
+    JobState.WAITING: "v.id IN (SELECT job_id FROM {waiting})",
+    JobState.AVAILABLE: "v.state = 'available'",
+    JobState.COMPLETED: "v.state = 'completed'",
+    JobState.FAILED: "v.reason IS NOT NULL AND v.state = 'failed'",
+    JobState.CANCELLED: "v.reason IS NOT NULL AND v.state = 'cancelled'",
+}
+_FILTERS = {
+    "queue": "v.queue = %(queue)s",
+    "task": "v.task = %(task)s",
+    "tag": "%(tag)s = ANY(v.tags)",
+    "tenant": "v.tenant = %(tenant)s",
+    "workflow": "(v.id = %(workflow)s::uuid OR (v.workflow_id = %(workflow)s::uuid AND v.parent_id IS NOT NULL))",
+    "worker": "v.worker = %(worker)s::uuid",
+    "cursor": "v.id < %(cursor)s::uuid",
+}
+
+COUNT_LIVE = Sql(
+    "count_live",
+    """
+SELECT 'available', queue, count(*) FROM {ready} GROUP BY queue
+UNION ALL SELECT 'running', queue, count(*) FROM {claims} GROUP BY queue
+UNION ALL SELECT 'scheduled', queue, count(*) FROM {due} GROUP BY queue
+UNION ALL SELECT 'waiting', j.queue, count(*) FROM {waiting} w JOIN {jobs} j ON j.id = w.job_id GROUP BY j.queue
+UNION ALL SELECT state, queue, sum(n)::bigint FROM {counters} GROUP BY state, queue""",
+)
+
+
+def get_jobs(link: Link, ids: list[UUID]) -> dict[UUID, Job]:
+    """The jobs that exist, by id, with the ids of the jobs they depend on."""
+    return {row[0]: _job(row) for row in link.rows(GET_JOBS, {"ids": ids})}
+
+
+def find_ended(link: Link, ids: list[UUID]) -> set[UUID]:
+    """Those of ``ids`` whose jobs have ended."""
+    return {row[0] for row in link.rows(FIND_ENDED, {"ids": ids})}
+
+
+def find_existing(link: Link, ids: list[UUID]) -> set[UUID]:
+    """Those of ``ids`` that a job has."""
+    return {row[0] for row in link.rows(FIND_EXISTING, {"ids": ids})}
+
+
+def list_jobs(link: Link, *, state: JobState | None, limit: int, **filters: Any) -> list[Job]:
+    """Jobs that pass all filters given (not None), newest first, at most ``limit``."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    conditions = [_FILTERS[name] for name in given]
+    if state is not None:
+        conditions.append(_STATES[state])
+    name = "list_jobs:" + ",".join([*sorted(given), state.value if state else ""])
+    statement = _composed(name, tuple(conditions))
+    return [_job(row) for row in link.rows(statement, {**given, "limit": limit})]
+
+
+_cache: dict[tuple[str, ...], Sql] = {}
+
+
+def _composed(name: str, conditions: tuple[str, ...]) -> Sql:
+    statement = _cache.get(conditions)
+    if statement is None:
+        where = " WHERE " + " AND ".join(conditions) if conditions else ""
+        text = "SELECT " + _COLUMNS + ", NULL FROM {view} v" + where + " ORDER BY v.id DESC LIMIT %(limit)s"
+        statement = _cache[conditions] = Sql(name, text)
+    return statement
+
+
+def count_by_queue(link: Link) -> dict[str, dict[str, int]]:
+    """``{queue: {state: number of jobs}}``. Ended jobs come from counters, so the table's size does not matter."""
+    counts: dict[str, dict[str, int]] = {}
+    for state, queue, n in link.rows(COUNT_LIVE):
+        counts.setdefault(queue, {})[state] = int(n)
+    return counts
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    (id_, task, queue, state, scheduled_at, args, priority, tenant, attempt, max_attempts, result, reason, errors,
+     tags, meta, workflow_id, parent_id, depth, timeout, worker, inserted_at, attempted_at, completed_at, ended_at,
+     updated_at, deps) = row  # fmt: skip
+    return Job(
+        id=id_,
+        task=task,
+        queue=queue,
+        state=JobState(state),
+        scheduled_at=scheduled_at,
+        args=codec.decode(args),
+        priority=priority,
+        tenant=tenant,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        result=None if result is None else codec.decode(result),
+        has_result=result is not None,
+        reason=reason,
+        errors=codec.decode(errors),
+        tags=tags,
+        meta=codec.decode(meta),
+        workflow_id=workflow_id,
+        parent_id=parent_id,
+        depth=depth,
+        deps=deps or [],
+        timeout=timeout,
+        worker=worker,
+        inserted_at=inserted_at,
+        attempted_at=attempted_at,
+        completed_at=completed_at,
+        ended_at=ended_at,
+        updated_at=updated_at,
+    )

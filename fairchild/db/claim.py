@@ -1,0 +1,146 @@
+"""Claiming jobs: one statement takes a batch from ``ready`` into ``claims`` and gives all that is needed to run it.
+
+The floor. Deleted rows of ``ready`` stay in its index until vacuum may remove them, and an old snapshot anywhere in the
+database forbids that. A claim that began at the head of the index would wade through all of them. So a worker
+remembers, per queue and priority, the highest ``seq`` it has seen claimed, and begins behind it. What enters ``ready``
+behind a floor (a transaction that drew its number early and committed late) is found by sweeps, which begin at zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from fairchild.db import wake
+from fairchild.db.connect import Link
+from fairchild.db.statement import Sql
+
+
+class Lane(NamedTuple):
+    """One priority of one queue, and the seq behind which to look."""
+
+    queue: str
+    priority: int
+    floor: int
+
+
+class Claimed(NamedTuple):
+    """A job just claimed. JSON columns are text as stored, decoded by whoever runs the job."""
+
+    job_id: UUID
+    queue: str
+    priority: int
+    fence: int
+    tenant: str
+    task: str
+    args: bytes
+    refs: bytes | None
+    attempt: int
+    max_attempts: int
+    workflow_id: UUID
+    parent_id: UUID | None
+    depth: int
+    tags: list[str] | None
+    meta: bytes | None
+    timeout: float | None
+    expired: bool
+    inserted: float
+    scheduled: float
+    claim_id: UUID
+
+
+# Every worker, many times a second when busy. Index fairchild_ready_for_claim, once per lane in the order given; locks
+# only the rows it returns, skipping those that others hold. The delete goes by ctid through ARRAY(SELECT ...): with
+# IN (SELECT ...) or a join the planner has been seen to scan the table. The lateral with OFFSET 0 keeps the look-up of
+# the job's row a probe of the primary key per job.
+CLAIM = Sql(
+    "claim",
+    """
+WITH picked AS MATERIALIZED (
+  SELECT r.* FROM jsonb_to_recordset(%(lanes)s::jsonb) AS l(queue text, priority smallint, floor bigint)
+   CROSS JOIN LATERAL (
+     SELECT ctid AS tid, queue, priority, seq, job_id, tenant, at FROM {ready}
+      WHERE queue = l.queue AND priority = l.priority AND seq > l.floor AND task = ANY(%(tasks)s::text[])
+      ORDER BY seq LIMIT %(room)s::int
+        FOR UPDATE SKIP LOCKED) r
+   LIMIT %(room)s::int),
+gone AS (DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
+claimed AS (
+  INSERT INTO {claims} (job_id, claim_id, session, fence, queue, tenant, claimed_at)
+  SELECT job_id, %(claim_id)s::uuid, %(session)s::uuid, seq, queue, tenant, statement_timestamp() FROM picked)
+SELECT p.job_id, p.queue, p.priority, p.seq, p.tenant, j.task, j.args, j.refs, j.attempt + 1, j.max_attempts,
+       j.workflow_id, j.parent_id, j.depth, j.tags, j.meta, j.timeout_seconds,
+       coalesce(statement_timestamp() > p.at + j.expires_seconds * interval '1 second', false),
+       extract(epoch FROM j.inserted_at)::float8, extract(epoch FROM j.scheduled_at)::float8
+  FROM picked p CROSS JOIN LATERAL (
+    SELECT task, args, refs, attempt, max_attempts, workflow_id, parent_id, depth, tags, meta, timeout_seconds,
+           expires_seconds, inserted_at, scheduled_at
+      FROM {jobs} WHERE id = p.job_id OFFSET 0) j""",
+)
+
+# Idle workers and sweeps: the queues that hold anything, by a loose scan of the same index.
+FIND_QUEUES = Sql(
+    "find_queues",
+    """
+WITH RECURSIVE q AS (
+  (SELECT queue, 1 AS n FROM {ready} ORDER BY queue LIMIT 1)
+  UNION ALL
+  SELECT (SELECT queue FROM {ready} WHERE queue > q.queue ORDER BY queue LIMIT 1), n + 1
+    FROM q WHERE q.queue IS NOT NULL AND n < %(most)s)
+SELECT queue FROM q WHERE queue IS NOT NULL""",
+)
+
+# Any worker, when the earliest known due time has come or once a poll. Index fairchild_due_by_time.
+PROMOTE_DUE = Sql(
+    "promote_due",
+    """
+WITH picked AS MATERIALIZED (
+  SELECT ctid AS tid, job_id, queue, priority, tenant, task, run_at FROM {due}
+   WHERE run_at <= statement_timestamp() ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED),
+gone AS (DELETE FROM {due} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
+promoted AS (
+  INSERT INTO {ready} (queue, priority, job_id, tenant, task)
+  SELECT queue, priority, job_id, tenant, task FROM picked ORDER BY run_at
+  RETURNING job_id),
+woken AS (
+  SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM promoted) p
+   WHERE p.n > %(room)s AND pg_try_advisory_xact_lock(%(gate)s))
+SELECT (SELECT count(*) FROM promoted)::int, (SELECT count(*) FROM woken)::int,
+       extract(epoch FROM (SELECT run_at FROM {due} WHERE run_at > statement_timestamp() ORDER BY run_at LIMIT 1)
+                          - statement_timestamp())::float8""",
+)
+
+# After a lost reply: what a claim took that its worker never heard of. Index fairchild_claims_pkey does not serve it;
+# the table holds what runs now.
+FIND_CLAIM = Sql("find_claim", "SELECT job_id FROM {claims} WHERE claim_id = %(claim_id)s::uuid")
+
+
+def claim(
+    link: Link, *, lanes: list[Lane], tasks: list[str], room: int, claim_id: UUID, session: UUID
+) -> list[Claimed]:
+    """Up to ``room`` jobs of ``tasks``, first those of earlier lanes, each now held under ``claim_id``."""
+    document = msgspec.json.encode([each._asdict() for each in lanes]).decode()
+    rows = link.rows(
+        CLAIM, {"lanes": document, "tasks": tasks, "room": room, "claim_id": claim_id, "session": session}
+    )
+    return [Claimed(*row, claim_id) for row in rows]
+
+
+def find_queues(link: Link, most: int = 1000) -> list[str]:
+    """The queues that hold available jobs, at most ``most`` of them, in alphabetical order."""
+    return [row[0] for row in link.rows(FIND_QUEUES, {"most": most})]
+
+
+def promote_due(link: Link, room: int = 0) -> tuple[int, float | None]:
+    """Make jobs whose time has come available: how many, and seconds until the next (None: nothing is scheduled)."""
+    promoted, _, left = link.rows(PROMOTE_DUE, wake.wake_params(link.schema, room))[0]
+    return promoted, left
+
+
+def find_claim(link: Link, claim_id: UUID) -> list[UUID]:
+    """The jobs that a claim took."""
+    return [row[0] for row in link.rows(FIND_CLAIM, {"claim_id": claim_id})]
+
+

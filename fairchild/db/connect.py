@@ -1,0 +1,372 @@
+"""Connections: our own pool and the workers' direct ones, and the callers' own from psycopg, SQLAlchemy and Django.
+
+A ``Link`` is a connection as the store's functions see it: something that runs a ``Sql`` in a schema. Store functions
+take one first, and never commit what they did not begin.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import psycopg
+import psycopg_pool
+from psycopg import pq
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
+
+from fairchild.config import Config, hide_password
+from fairchild.db.statement import Sql, quote
+from fairchild.errors import DatabaseUnavailable, SchemaError, StoreError, UsageError
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+MIN_SERVER = 120000
+# A dead peer is noticed in 5 + 3 * 2 seconds when idle, in 20 when data is on its way.
+_TCP = {
+    "connect_timeout": "5",
+    "keepalives": "1",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+# The hot statements are written so that a nested loop over a handful of rows and one index is right whatever the
+# statistics say, and statistics of a queue's tables are mostly of a moment when they were empty.
+_WORKER_SETTINGS = (
+    "SET plan_cache_mode = force_generic_plan",
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+    "SET jit = off",
+)
+
+
+class _RawJson(Loader):
+    """JSON as the bytes that came: decoded by whoever needs the value, one bad value at a time."""
+
+    format = pq.Format.TEXT
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
+class Link:
+    """Something that runs statements in a schema: a psycopg connection, ours or the caller's."""
+
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, prepare: bool | None, owned: bool) -> None:
+        self.connection = connection
+        self.schema = schema
+        self.owned = owned
+        """Whether the connection is ours, so that a statement by itself is its own transaction."""
+        self._prepare = prepare
+        self.statements = 0
+        """Round trips asked for so far."""
+
+    def rows(self, sql: Sql, params: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run a statement and give its rows."""
+        self.statements += 1
+        cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)  # whatever cursor the caller's makes
+        cursor.execute(sql.for_schema(self.schema).encode(), params or {}, prepare=self._prepare)
+        return cursor.fetchall() if cursor.description is not None else []
+
+    def script(self, text: str) -> list[Row]:
+        """Run one plain statement of ours, without parameters."""
+        self.statements += 1
+        cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)
+        cursor.execute(text.encode())
+        return cursor.fetchall() if cursor.description is not None else []
+
+    def atomic(self) -> AbstractContextManager[Any]:
+        """A transaction: a new one of ours, or simply the caller's if one is open."""
+        if not self.owned and self.connection.info.transaction_status != pq.TransactionStatus.IDLE:
+            return nullcontext()
+        if not self.owned and not self.connection.autocommit:
+            return nullcontext()  # psycopg begins at the first statement; the caller commits
+        return self.connection.transaction()
+
+    def copy(self, sql: Sql, lines: bytes) -> None:
+        """Feed ``lines`` (COPY's text format) to a ``COPY ... FROM STDIN``."""
+        self.statements += 1
+        with psycopg.Cursor(self.connection) as cursor, cursor.copy(sql.for_schema(self.schema).encode()) as copy:
+            copy.write(lines)
+
+
+class SqlAlchemyLink(Link):
+    """A SQLAlchemy Connection. Statements go through it, so that it knows of the transaction they begin."""
+
+    def __init__(self, connection: Any, schema: str) -> None:
+        super().__init__(_driver_connection(connection), schema, prepare=None, owned=False)
+        self._outer = connection
+
+    def rows(self, sql: Sql, params: Mapping[str, Any] | None = None) -> list[Row]:
+        self.statements += 1
+        result = self._outer.exec_driver_sql(sql.for_schema(self.schema), dict(params or {}))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    def script(self, text: str) -> list[Row]:
+        result = self._outer.exec_driver_sql(text)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    def atomic(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def copy(self, sql: Sql, lines: bytes) -> None:
+        self._outer.exec_driver_sql("SELECT 1")  # begins SQLAlchemy's transaction, which a bare COPY would not
+        super().copy(sql, lines)
+
+
+class DjangoLink(Link):
+    """A Django connection (``django.db.connection``). Outside of ``atomic()`` our statements are one transaction."""
+
+    def __init__(self, connection: Any, schema: str) -> None:
+        connection.ensure_connection()
+        driver = connection.connection
+        if not isinstance(driver, psycopg.Connection):
+            raise _not_psycopg(driver)
+        super().__init__(driver, schema, prepare=False, owned=False)
+        self._outer = connection
+
+    def rows(self, sql: Sql, params: Mapping[str, Any] | None = None) -> list[Row]:
+        self.statements += 1
+        with self._outer.cursor() as cursor:
+            cursor.execute(sql.for_schema(self.schema), dict(params or {}))
+            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def script(self, text: str) -> list[Row]:
+        with self._outer.cursor() as cursor:
+            cursor.execute(text)
+            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def atomic(self) -> AbstractContextManager[Any]:
+        from django.db import transaction  # noqa: PLC0415 - only where Django is the caller
+
+        context: AbstractContextManager[Any] = transaction.atomic(using=self._outer.alias, savepoint=False)
+        return context
+
+
+def _not_psycopg(driver: object) -> UsageError:
+    kind = f"{type(driver).__module__}.{type(driver).__qualname__}"
+    return UsageError(
+        f"fairchild enqueues through psycopg 3, and this connection is a {kind}; nothing was enqueued. "
+        "Use a postgresql+psycopg:// URL (SQLAlchemy) or install psycopg 3 (Django)"
+    )
+
+
+def _driver_connection(connection: Any) -> psycopg.Connection[Any]:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise _not_psycopg(driver)
+    return driver
+
+
+def caller_link(connection: Any, schema: str) -> Link:
+    """The caller's connection as a Link: psycopg, SQLAlchemy Connection or Session, or Django.
+
+    Raises UsageError, with what is accepted, for anything else.
+    """
+    if isinstance(connection, Link):
+        return connection
+    if isinstance(connection, psycopg.Connection):
+        return Link(connection, schema, prepare=None, owned=False)
+    if hasattr(connection, "exec_driver_sql"):
+        return SqlAlchemyLink(connection, schema)
+    if hasattr(connection, "vendor") and hasattr(connection, "ensure_connection"):
+        return DjangoLink(connection, schema)
+    if callable(getattr(connection, "connection", None)):  # a Session, or Flask-SQLAlchemy's db.session
+        inner = connection.connection()
+        if hasattr(inner, "exec_driver_sql"):
+            return SqlAlchemyLink(inner, schema)
+    raise UsageError(
+        f"cannot enqueue with a {type(connection).__module__}.{type(connection).__qualname__}: give a psycopg "
+        "Connection, a SQLAlchemy Connection or Session, or a Django connection; nothing was enqueued"
+    )
+
+
+class Database:
+    """One database as one client uses it: where it is, which schema, and the connections to it.
+
+    Safe to make before a fork: connections are opened at first use and belong to the process that opened them.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._lock = threading.Lock()
+        self._pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._pid = 0
+        self._conninfo: str | None = None
+        self._schema = config.schema
+
+    @property
+    def conninfo(self) -> str:
+        """The libpq connection string; starts the embedded server if that is what the URL names."""
+        with self._lock:
+            if self._conninfo is None:
+                url = self.config.url
+                if url.startswith("embedded:"):
+                    from fairchild import embedded  # noqa: PLC0415 - an extra
+
+                    url = embedded.start(url)
+                self._conninfo = url
+            return self._conninfo
+
+    def _dsn(self, role: str) -> str:
+        given = conninfo_to_dict(self.conninfo)
+        defaults: dict[str, Any] = {} if str(given.get("host") or "").startswith("/") else dict(_TCP)
+        defaults["application_name"] = f"fairchild:{role}"
+        return make_conninfo("", **{**defaults, **given})
+
+    def open(self, role: str, *, tuned: bool = False) -> Link:
+        """A connection of its own, outside of the pool, in autocommit. ``tuned`` ones carry the workers' settings.
+
+        Raises DatabaseUnavailable.
+        """
+        try:
+            connection = psycopg.connect(
+                self._dsn(role), autocommit=True, prepare_threshold=None if self.config.pooler else 5
+            )
+        except psycopg.Error as error:
+            raise translate(error) from None
+        try:
+            self._configure(connection)
+            if tuned and not self.config.pooler:
+                for setting in _WORKER_SETTINGS:
+                    connection.execute(setting)
+            schema = self._resolve_schema(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise translate(error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return Link(connection, schema, prepare=self._prepare, owned=True)
+
+    @property
+    def _prepare(self) -> bool | None:
+        return False if self.config.pooler else True
+
+    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        connection.adapters.register_loader("jsonb", _RawJson)
+        if connection.info.server_version < MIN_SERVER:
+            raise SchemaError(
+                f"fairchild needs PostgreSQL 12 or later; this server is {connection.info.server_version // 10000}"
+            )
+
+    def _resolve_schema(self, connection: psycopg.Connection[Any]) -> str:
+        if self._schema is None:
+            row = connection.execute("SELECT current_schema()").fetchone()
+            if row is None or row[0] is None:
+                raise SchemaError(
+                    "the connection has no current schema (its search_path names none that exists); "
+                    "give Fairchild(schema=...) or set FAIRCHILD_SCHEMA"
+                )
+            self._schema = str(row[0])
+        return self._schema
+
+    @property
+    def schema(self) -> str:
+        """The schema of the tables; asks the database once if none was configured."""
+        if self._schema is None:
+            with self.link():
+                pass
+        assert self._schema is not None
+        return self._schema
+
+    def _current_pool(self) -> psycopg_pool.ConnectionPool[psycopg.Connection[Any]]:
+        dsn = self._dsn("client")
+        with self._lock:
+            if self._pool is None or self._pid != os.getpid():
+                # After a fork the parent's pool is left alone: closing it would end the parent's connections.
+                self._pool = psycopg_pool.ConnectionPool(
+                    dsn,
+                    min_size=0,
+                    max_size=self.config.pool_size,
+                    open=True,
+                    timeout=30.0,
+                    max_lifetime=1800.0,
+                    name="fairchild-pool",
+                    configure=self._configure,
+                    kwargs={"autocommit": True, "prepare_threshold": None if self.config.pooler else 5},
+                    reconnect_timeout=5.0,
+                )
+                self._pid = os.getpid()
+            return self._pool
+
+    @contextmanager
+    def link(self) -> Iterator[Link]:
+        """A connection of the pool for one use. Driver errors come out as ours."""
+        try:
+            with self._current_pool().connection() as connection:
+                schema = self._schema or self._resolve_schema(connection)
+                yield Link(connection, schema, prepare=self._prepare, owned=True)
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+    def check(self) -> None:
+        """Raise DatabaseUnavailable unless a connection can be made now; says why at once, where a pool would wait."""
+        self.open("check").connection.close()
+
+    def close(self) -> None:
+        """Close the pool. The next use opens another."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+            mine = self._pid == os.getpid()
+        if pool is not None and mine:
+            pool.close()
+
+
+_TRANSIENT_CLASSES = ("08", "53", "57", "58")
+_TRANSIENT_STATES = ("40001", "40P01", "55P03", "25006", "25P03", "26000", "42P05", "0A000")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same statement may well succeed in a moment, perhaps on another connection."""
+    if isinstance(error, StoreError) and error.__cause__ is not None:
+        return is_transient(error.__cause__)
+    if isinstance(error, (DatabaseUnavailable, psycopg_pool.PoolTimeout)):
+        return True
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
+
+
+def translate(error: psycopg.Error) -> StoreError:
+    """Our error for a driver's, in one line, with no password in it."""
+    text = hide_password(" ".join(str(error).split()))
+    if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
+        return SchemaError(f"fairchild's tables are missing or outdated: run `fairchild install` ({text})")
+    if error.sqlstate is None and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        return DatabaseUnavailable(f"the database cannot be reached: {text}")
+    if error.sqlstate is not None and error.sqlstate[:2] in ("08", "53", "57"):
+        return DatabaseUnavailable(f"the database is not available: {text}")
+    return StoreError(f"the database refused the statement: {text}")
+
+
+def retrying(step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05) -> T:
+    """Run ``step``, which may be repeated, until it succeeds or fails for good; full jitter between tries."""
+    delay = first_delay
+    for left in range(tries - 1, -1, -1):
+        try:
+            return step()
+        except (StoreError, psycopg.Error) as error:
+            if left == 0 or not is_transient(error):
+                raise
+        time.sleep(random.uniform(0, delay))  # noqa: S311
+        delay *= 3
+    raise AssertionError("unreachable")
+
+
+def qualified(schema: str, name: str) -> str:
+    """A table's name in its schema, quoted."""
+    return f"{quote(schema)}.{quote(name)}"

@@ -1,0 +1,92 @@
+"""What every end of a job sets in motion, as the common tail of the statements that end jobs.
+
+A statement that ends, defers or releases jobs writes their rows in a CTE named ``written`` and goes on with ``TAIL``:
+the jobs enter their next place, dependents and parents are counted down under locks taken in order of job id, and
+those that nothing holds back any more become available.
+
+``written`` must give: id, queue, priority, tenant, task, parent_id, state (of the row now), next (where a pending job
+goes: 'ready', 'due', 'waiting'), delay (seconds), children, deps.
+
+A waiting job that must be *ended* (a parent whose children have all ended; a job whose upstream failed) is marked
+``settle`` and reported: ending it needs values of other jobs and its own policy, and is ``db/settle.py``'s work, in the
+same transaction. Should that transaction never come to it, the mark stays, and any worker's sweep ends it.
+"""
+
+from __future__ import annotations
+
+# Rows for the jobs written, in their next place; one row in counters for each final state and task.
+_PLACES = """
+to_ready AS (
+  INSERT INTO {ready} (queue, priority, job_id, tenant, task)
+  SELECT queue, priority, id, tenant, task FROM written WHERE state = 'pending' AND next = 'ready' ORDER BY id),
+to_due AS (
+  INSERT INTO {due} (job_id, run_at, queue, priority, tenant, task)
+  SELECT id, statement_timestamp() + delay * interval '1 second', queue, priority, tenant, task
+    FROM written WHERE state = 'pending' AND next = 'due'),
+to_waiting AS (
+  INSERT INTO {waiting} (job_id, deps, children, ran, late, settle)
+  SELECT id, deps, children, true, deps > 0, deps = 0 AND children = 0
+    FROM written WHERE state = 'pending' AND next = 'waiting'),
+counted AS (
+  INSERT INTO {counters} (minute, queue, task, state, n)
+  SELECT date_trunc('minute', statement_timestamp()), queue, task, state, count(*)
+    FROM written WHERE state <> 'pending' GROUP BY queue, task, state)"""
+
+# hit: one row per (ended job, job it holds back). sums: the same per job held back.
+_COUNT_DOWN = """
+ended AS MATERIALIZED (SELECT id, state, parent_id FROM written WHERE state <> 'pending'),
+hit AS (
+  SELECT e.downstream AS job_id, 1 AS deps, 0 AS children,
+         CASE WHEN u.state <> 'completed' AND e.policy = 'need' THEN u.id END AS failed_dep, NULL::uuid AS failed_child
+    FROM {edges} e JOIN ended u ON u.id = e.upstream
+   WHERE e.upstream = ANY(ARRAY(SELECT id FROM ended))
+  UNION ALL
+  SELECT parent_id, 0, 1, NULL, CASE WHEN state <> 'completed' THEN id END FROM ended WHERE parent_id IS NOT NULL),
+sums AS MATERIALIZED (
+  SELECT job_id, sum(deps)::int AS deps, sum(children)::int AS children,
+         (array_agg(failed_dep) FILTER (WHERE failed_dep IS NOT NULL))[1] AS failed_dep,
+         (array_agg(failed_child) FILTER (WHERE failed_child IS NOT NULL))[1] AS failed_child
+    FROM hit GROUP BY job_id),
+counted_down AS MATERIALIZED (
+  SELECT w.job_id, w.ran, w.deps - s.deps AS deps, w.children - s.children AS children,
+         coalesce(w.failed_dep, s.failed_dep) AS failed_dep, coalesce(w.failed_child, s.failed_child) AS failed_child
+    FROM sums s JOIN {waiting} w ON w.job_id = s.job_id
+   ORDER BY w.job_id
+     FOR UPDATE OF w)"""
+
+# From the new counters (counted_down, locked in order) to what they mean.
+PROMOTE = """
+freed AS (
+  DELETE FROM {waiting} w USING counted_down l
+   WHERE w.job_id = l.job_id AND NOT l.ran AND l.failed_dep IS NULL AND l.deps <= 0
+  RETURNING w.job_id),
+lowered AS (
+  UPDATE {waiting} w
+     SET deps = l.deps, children = l.children, failed_dep = l.failed_dep, failed_child = l.failed_child,
+         settle = CASE WHEN l.ran THEN l.deps <= 0 AND l.children <= 0 ELSE l.failed_dep IS NOT NULL END
+    FROM counted_down l
+   WHERE w.job_id = l.job_id AND NOT (NOT l.ran AND l.failed_dep IS NULL AND l.deps <= 0)
+  RETURNING w.job_id, w.settle),
+free AS MATERIALIZED (
+  SELECT id, queue, priority, tenant, task, scheduled_at FROM {jobs} WHERE id = ANY(ARRAY(SELECT job_id FROM freed))),
+promoted AS (
+  INSERT INTO {ready} (queue, priority, job_id, tenant, task)
+  SELECT queue, priority, id, tenant, task FROM free WHERE scheduled_at <= statement_timestamp() ORDER BY id
+  RETURNING job_id),
+postponed AS (
+  INSERT INTO {due} (job_id, run_at, queue, priority, tenant, task)
+  SELECT id, scheduled_at, queue, priority, tenant, task FROM free WHERE scheduled_at > statement_timestamp())"""
+
+TAIL = _PLACES + "," + _COUNT_DOWN + "," + PROMOTE
+
+# Wakes other workers when more was promoted than this one has room for. NOTIFY takes a database-wide lock until
+# commit, so at most one transaction at a time does it; who is skipped is covered by that one's wake-up and the polls.
+WAKE = """
+woken AS (
+  SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM promoted) p
+   WHERE p.n > %(room)s AND pg_try_advisory_xact_lock(%(gate)s))"""
+
+# An error entry appended; past 20 entries the first five and the last ones are kept.
+APPEND_ERROR = """CASE WHEN {entry} IS NULL THEN t.errors
+            WHEN jsonb_array_length(coalesce(t.errors, '[]'::jsonb)) >= 20 THEN (t.errors - 5) || {entry}
+            ELSE coalesce(t.errors, '[]'::jsonb) || {entry} END"""

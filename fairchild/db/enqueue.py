@@ -1,0 +1,311 @@
+"""Inserting jobs: the row, the place where the job starts, and the edges it waits for.
+
+A single job or a few hundred go as one JSON document in one statement; a thousand and more are copied. Both run in
+whatever transaction the connection is in, and repeat safely: ids are made by the client, and a job that is there
+already is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from fairchild.db import wake
+from fairchild.db.connect import Link
+from fairchild.db.settle import settle
+from fairchild.db.statement import Sql
+from fairchild.errors import UnknownJob
+from fairchild.job import NewJob
+from fairchild.rules.dag import refuse_cycle
+
+DOCUMENT_ROWS = 1000
+COPY_ROWS = 5000
+
+_INPUT = """
+input AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(%(jobs)s::jsonb) AS t(
+    id uuid, task text, queue text, tenant text, priority smallint, max_attempts int, depth smallint,
+    workflow_id uuid, parent_id uuid, on_child_failure text, timeout float8, expires float8, delay float8,
+    scheduled_at timestamptz, tags text[], args jsonb, refs jsonb, meta jsonb,
+    deps int, failed_dep uuid, late boolean)),
+made AS (
+  INSERT INTO {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id,
+                      on_child_failure, timeout_seconds, expires_seconds, inserted_at, scheduled_at, tags, args, refs,
+                      meta)
+  SELECT id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id,
+         on_child_failure, timeout, expires, statement_timestamp(),
+         CASE WHEN delay IS NULL THEN coalesce(scheduled_at, statement_timestamp())
+              ELSE statement_timestamp() + delay * interval '1 second' END,
+         tags, args, refs, meta
+    FROM input
+  ON CONFLICT (id) DO NOTHING
+  RETURNING id, queue, priority, tenant, task, scheduled_at)"""
+
+_PLACE = """
+to_ready AS (
+  INSERT INTO {ready} (queue, priority, job_id, tenant, task)
+  SELECT queue, priority, id, tenant, task FROM placed WHERE scheduled_at <= statement_timestamp()),
+to_due AS (
+  INSERT INTO {due} (job_id, run_at, queue, priority, tenant, task)
+  SELECT id, scheduled_at, queue, priority, tenant, task FROM placed WHERE scheduled_at > statement_timestamp()),
+woken AS (
+  SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM placed) p
+   WHERE p.n > 0 AND %(notify)s AND (NOT %(gated)s OR pg_try_advisory_xact_lock(%(gate)s)))
+SELECT id, scheduled_at, scheduled_at > statement_timestamp(), (SELECT count(*) FROM woken) FROM made"""
+
+# The client, one call of .enqueue() each; and chunks of bulk inserts with options of their own. Primary key only.
+INSERT_FREE_JOBS = Sql("insert_free_jobs", "WITH" + _INPUT + ", placed AS (SELECT * FROM made)," + _PLACE)
+
+# The same for jobs of which some wait for others: those go to waiting, with their counters.
+INSERT_JOBS = Sql(
+    "insert_jobs",
+    "WITH"
+    + _INPUT
+    + """,
+to_waiting AS (
+  INSERT INTO {waiting} (job_id, deps, failed_dep, late, settle)
+  SELECT i.id, i.deps, i.failed_dep, i.late, i.failed_dep IS NOT NULL
+    FROM input i JOIN made m ON m.id = i.id WHERE i.deps > 0 OR i.failed_dep IS NOT NULL),
+placed AS (
+  SELECT m.* FROM made m JOIN input i ON i.id = m.id WHERE NOT (i.deps > 0 OR i.failed_dep IS NOT NULL)),"""
+    + _PLACE,
+)
+
+# Edges of new jobs. Both columns are ids of rows of this transaction or older ones.
+INSERT_EDGES = Sql(
+    "insert_edges",
+    """
+INSERT INTO {edges} (upstream, downstream, policy)
+SELECT upstream, downstream, policy
+  FROM jsonb_to_recordset(%(edges)s::jsonb) AS t(upstream uuid, downstream uuid, policy text)
+ON CONFLICT DO NOTHING""",
+)
+
+# Older jobs that new ones wait for. Takes no lock: the caller's transaction may stay open for long, and a worker's
+# finish must not wait for it. If one of them ends before that transaction commits, its finish cannot see the new edge;
+# such jobs are marked late, and the sweep of db/settle.py counts their upstreams again.
+UPSTREAM_STATES = Sql(
+    "upstream_states", "SELECT id, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])"
+)
+
+COPY_JOBS = Sql(
+    "copy_jobs",
+    "COPY {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id, on_child_failure, "
+    "timeout_seconds, expires_seconds, tags, args, refs, meta) FROM STDIN",
+)
+COPY_READY = Sql("copy_ready", "COPY {ready} (queue, priority, job_id, tenant, task) FROM STDIN")
+COPY_WAITING = Sql("copy_waiting", "COPY {waiting} (job_id, deps, late) FROM STDIN")
+COPY_EDGES = Sql("copy_edges", "COPY {edges} (upstream, downstream, policy) FROM STDIN")
+NOTIFY = Sql(
+    "notify",
+    "SELECT pg_notify(%(channel)s, '') WHERE NOT %(gated)s OR pg_try_advisory_xact_lock(%(gate)s)",
+)
+STATEMENT_TIME = Sql("statement_time", "SELECT statement_timestamp()")
+
+
+class Inserted(NamedTuple):
+    """A job that a call inserted: its time, and whether that lies in the future."""
+
+    id: UUID
+    scheduled_at: datetime
+    later: bool
+
+
+class _Placement(NamedTuple):
+    deps: int
+    failed_dep: UUID | None
+    late: bool
+
+
+_FREE = _Placement(0, None, False)
+
+
+def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[Inserted]:
+    """Insert ``jobs`` with their edges; those already there are left alone and missing from the answer.
+
+    Runs in the connection's transaction, or in one of its own. Raises UnknownJob if a job waits for one that does not
+    exist, UsageError if they wait for each other in a circle; nothing is inserted then.
+    """
+    placements = _placements(link, jobs)
+    if not placements and len(jobs) <= DOCUMENT_ROWS:
+        return _insert_documents(link, jobs, {}, notify)
+    with link.atomic():
+        if len(jobs) > DOCUMENT_ROWS and all(_copyable(job, placements) for job in jobs):
+            now = link.rows(STATEMENT_TIME)[0][0]
+            for chunk in _chunks(jobs, COPY_ROWS):
+                _copy(link, chunk, placements)
+            inserted = [Inserted(job.id, now, False) for job in jobs]
+            if notify:
+                link.rows(NOTIFY, {**_wake(link), "gated": link.owned})
+        else:
+            inserted = _insert_documents(link, jobs, placements, notify)
+        failed = [job_id for job_id, placement in placements.items() if placement.failed_dep is not None]
+        if failed:
+            settle(link, failed)
+    return inserted
+
+
+def insert_stream(link: Link, jobs: Iterable[NewJob], *, notify: bool = True) -> list[UUID]:
+    """Insert any number of jobs, all or none, holding a few thousand at a time. Ids in the order given."""
+    ids: list[UUID] = []
+    with link.atomic():
+        for chunk in _chunks(jobs, COPY_ROWS):
+            insert_jobs(link, chunk, notify=notify and not ids)
+            ids.extend(job.id for job in chunk)
+    return ids
+
+
+def unknown_upstreams(link: Link, ids: set[UUID]) -> set[UUID]:
+    """Those of ``ids`` that no job has."""
+    if not ids:
+        return set()
+    return ids - {row[0] for row in link.rows(UPSTREAM_STATES, {"ids": list(ids)})}
+
+
+def _chunks(jobs: Iterable[NewJob], size: int) -> Iterator[list[NewJob]]:
+    iterator = iter(jobs)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _wake(link: Link) -> dict[str, Any]:
+    return {"channel": wake.channel(link.schema), "gate": wake.gate(link.schema)}
+
+
+def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
+    upstreams = {job.id: found for job in jobs if (found := job.upstreams())}
+    if not upstreams:
+        return {}
+    here = {job.id for job in jobs}
+    refuse_cycle(upstreams)
+    older = {each for found in upstreams.values() for each in found if each not in here}
+    states = {row[0]: row[1] for row in link.rows(UPSTREAM_STATES, {"ids": list(older)})} if older else {}
+    placements = {}
+    for job_id, found in upstreams.items():
+        deps, late, failed = 0, False, None
+        for upstream in found:
+            if upstream in here:
+                deps += 1
+                continue
+            state = states.get(upstream)
+            if state is None:
+                raise UnknownJob(
+                    f"job {job_id} would wait for {upstream}, but no job has this id (its transaction may not be "
+                    "committed, or it was deleted); nothing was enqueued"
+                )
+            if state == "pending":
+                deps += 1
+                late = True
+            elif state != "completed" and failed is None:
+                failed = upstream
+        placements[job_id] = _Placement(deps, failed, late)
+    return placements
+
+
+def _insert_documents(
+    link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement], notify: bool
+) -> list[Inserted]:
+    inserted: list[Inserted] = []
+    for chunk in _chunks(jobs, DOCUMENT_ROWS):
+        rows = [_document(job, placements.get(job.id, _FREE)) for job in chunk]
+        params = {
+            "jobs": msgspec.json.encode(rows).decode(),
+            "notify": notify and not inserted,
+            "gated": link.owned,
+            **_wake(link),
+        }
+        statement = INSERT_JOBS if placements else INSERT_FREE_JOBS
+        inserted.extend(Inserted(row[0], row[1], row[2]) for row in link.rows(statement, params))
+    new = {each.id for each in inserted}
+    edges = [(up, job.id) for job in jobs if job.id in new and job.id in placements for up in job.upstreams()]
+    for start in range(0, len(edges), COPY_ROWS):
+        part = edges[start : start + COPY_ROWS]
+        document = [{"upstream": up, "downstream": down, "policy": "need"} for up, down in part]
+        link.rows(INSERT_EDGES, {"edges": msgspec.json.encode(document).decode()})
+    return inserted
+
+
+def _document(job: NewJob, placement: _Placement) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "tenant": job.tenant,
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "depth": job.depth,
+        "workflow_id": job.workflow_id or job.id,
+        "parent_id": job.parent_id,
+        "on_child_failure": job.on_child_failure,
+        "timeout": job.timeout,
+        "expires": job.expires,
+        "delay": job.delay,
+        "scheduled_at": job.scheduled_at,
+        "tags": job.tags,
+        "args": msgspec.Raw(job.args),
+        "refs": job.refs or None,
+        "meta": None if job.meta is None else msgspec.Raw(job.meta),
+        "deps": placement.deps,
+        "failed_dep": placement.failed_dep,
+        "late": placement.late,
+    }
+
+
+def _copyable(job: NewJob, placements: dict[UUID, _Placement]) -> bool:
+    placement = placements.get(job.id, _FREE)
+    timed = job.delay is not None or job.scheduled_at is not None
+    return not timed and not job.given_id and placement.failed_dep is None
+
+
+def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) -> None:
+    rows, ready, waiting, edges = [], [], [], []
+    for job in jobs:
+        placement = placements.get(job.id, _FREE)
+        queue, tenant, task = _escaped(job.queue), _escaped(job.tenant), _escaped(job.task)
+        rows.append(
+            f"{job.id}\t{task}\t{queue}\t{tenant}\t{job.priority}\t{job.max_attempts}\t{job.depth}\t"
+            f"{job.workflow_id or job.id}\t{job.parent_id or _NULL}\t{job.on_child_failure}\t"
+            f"{_number(job.timeout)}\t{_number(job.expires)}\t{_array(job.tags)}\t"
+            f"{_json(job.args)}\t{_json(msgspec.json.encode(job.refs) if job.refs else None)}\t{_json(job.meta)}\n"
+        )
+        if placement.deps:
+            waiting.append(f"{job.id}\t{placement.deps}\t{'t' if placement.late else 'f'}\n")
+        else:
+            ready.append(f"{queue}\t{job.priority}\t{job.id}\t{tenant}\t{task}\n")
+        edges.extend(f"{upstream}\t{job.id}\tneed\n" for upstream in job.upstreams())
+    for statement, lines in (
+        (COPY_JOBS, rows),
+        (COPY_READY, ready),
+        (COPY_WAITING, waiting),
+        (COPY_EDGES, edges),
+    ):
+        if lines:
+            link.copy(statement, "".join(lines).encode())
+
+
+_NULL = r"\N"
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES) if not text.isidentifier() else text
+
+
+def _json(text: bytes | None) -> str:
+    return _NULL if text is None else text.decode().replace("\\", "\\\\")
+
+
+def _number(value: float | None) -> str:
+    return _NULL if value is None else repr(value)
+
+
+def _array(values: list[str] | None) -> str:
+    if values is None:
+        return _NULL
+    quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
+    return _escaped("{" + ",".join(quoted) + "}")

@@ -1,0 +1,228 @@
+"""Worker sessions: beats, and taking back what a dead worker held.
+
+Every start of a worker is a session with a fresh id. Its row counts beats. Nobody compares clocks: whoever watches
+notes, on its own monotonic clock, when it last saw the count change. A session whose count has stood still for half
+its lease, over at least three looks, is dead. Declaring it so compares and sets on the very count that stood still, so
+a worker that beats in the last moment stays alive, and only one observer wins.
+
+A dead session's claims are given back: the claim row is deleted, so that whatever the old worker still writes finds
+no claim, and the job becomes available again with a ``lost`` entry and no attempt spent. A job that was running in
+three deaths is failed as ``poison``.
+
+    running --beat--> running --(no beat for lease / 2)--> dead --(its worker wakes up)--> a new session
+       \\--stop--> draining --(all jobs given back or ended)--> stopped
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from fairchild.db import wake
+from fairchild.db.connect import Link
+from fairchild.db.ending import APPEND_ERROR, TAIL, WAKE
+from fairchild.db.settle import settle
+from fairchild.db.statement import Sql
+
+MAX_LOSSES = 3
+
+OPEN_SESSION = Sql(
+    "open_session",
+    """
+WITH known AS (
+  INSERT INTO {catalogs} (hash, schemas) VALUES (%(catalog)s, %(schemas)s::jsonb) ON CONFLICT (hash) DO NOTHING)
+INSERT INTO {sessions} (id, lease_seconds, name, hostname, pid, queues, concurrency, catalog, metadata)
+VALUES (%(id)s, %(lease)s, %(name)s, %(hostname)s, %(pid)s, %(queues)s::text[], %(concurrency)s, %(catalog)s,
+        %(metadata)s::jsonb)""",
+)
+
+# One per worker process and interval, whatever the number of its jobs.
+BEAT = Sql(
+    "beat",
+    """
+UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
+ WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
+RETURNING state""",
+)
+
+SET_STATE = Sql(
+    "set_session_state",
+    """
+UPDATE {sessions}
+   SET state = %(state)s,
+       ended_at = CASE WHEN %(state)s = 'stopped' THEN statement_timestamp() ELSE ended_at END
+ WHERE id = %(id)s::uuid AND state <> 'dead'""",
+)
+
+# What this session was asked to stop. The table holds what runs now.
+CANCEL_REQUESTS = Sql(
+    "cancel_requests",
+    """
+SELECT job_id, claim_id, cancel_reason FROM {claims}
+ WHERE session = %(id)s::uuid AND cancel_reason IS NOT NULL""",
+)
+
+WATCH = Sql(
+    "watch_sessions",
+    "SELECT id, beat, lease_seconds FROM {sessions} WHERE state IN ('running', 'paused', 'draining')",
+)
+
+# Compare and set on the beat that stood still.
+DECLARE_DEAD = Sql(
+    "declare_dead",
+    """
+UPDATE {sessions} SET state = 'dead', ended_at = statement_timestamp()
+ WHERE id = %(id)s::uuid AND beat = %(beat)s AND state IN ('running', 'paused', 'draining')
+RETURNING name, hostname, pid""",
+)
+
+# Any worker, once an interval. Claims of sessions that are dead, stopped or gone; a batch at a time.
+RESCUE = Sql(
+    "rescue",
+    """
+WITH orphans AS MATERIALIZED (
+  SELECT c.job_id, c.claim_id, c.session, c.claimed_at, s.name AS worker
+    FROM {claims} c LEFT JOIN {sessions} s ON s.id = c.session
+   WHERE s.id IS NULL OR s.state IN ('dead', 'stopped')
+   ORDER BY c.job_id LIMIT 500
+     FOR UPDATE OF c SKIP LOCKED),
+mine AS (
+  DELETE FROM {claims} c USING orphans o
+   WHERE c.job_id = o.job_id AND c.claim_id = o.claim_id
+  RETURNING c.job_id),
+written AS (
+  UPDATE {jobs} t
+     SET losses = t.losses + 1,
+         state = CASE WHEN t.losses + 1 >= %(most)s THEN 'failed' ELSE 'pending' END,
+         ended_at = CASE WHEN t.losses + 1 >= %(most)s THEN statement_timestamp() END,
+         reason = CASE WHEN t.losses + 1 >= %(most)s THEN 'poison' END,
+         claim_id = o.claim_id, session = o.session, attempted_at = o.claimed_at,
+         errors = """
+    + APPEND_ERROR.replace("{entry}", "x.entry")
+    + """
+    FROM mine m JOIN orphans o ON o.job_id = m.job_id
+    CROSS JOIN LATERAL (SELECT jsonb_build_object(
+      'attempt', NULL, 'kind', 'lost', 'type', NULL, 'traceback', NULL, 'worker', o.worker,
+      'message', 'worker ' || coalesce(o.worker, o.session::text) || ' was lost while it held this job; no attempt '
+                 || 'was spent',
+      'at', statement_timestamp()) AS entry) x
+   WHERE t.id = m.job_id
+  RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, 'ready'::text AS next,
+            NULL::float8 AS delay, 0 AS children, 0 AS deps),"""
+    + TAIL
+    + """,
+woken AS (
+  SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM written) p
+   WHERE p.n > 0 AND pg_try_advisory_xact_lock(%(gate)s))
+SELECT id, true FROM written
+UNION ALL
+SELECT job_id, false FROM lowered WHERE settle
+UNION ALL
+SELECT NULL, true FROM woken""",
+)
+
+# Sessions that ended an hour ago, and catalogues that no session names.
+PRUNE_SESSIONS = Sql(
+    "prune_sessions",
+    """
+DELETE FROM {sessions} s
+ WHERE s.state IN ('dead', 'stopped') AND s.ended_at < statement_timestamp() - interval '1 hour'
+   AND NOT EXISTS (SELECT 1 FROM {claims} c WHERE c.session = s.id)""",
+)
+PRUNE_CATALOGS = Sql(
+    "prune_catalogs",
+    "DELETE FROM {catalogs} c WHERE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.catalog = c.hash)",
+)
+
+# Minutes that are over: their many small rows become one per queue, task and state.
+ROLL_UP = Sql(
+    "roll_up_counters",
+    """
+WITH keys AS MATERIALIZED (
+  SELECT minute, queue, task, state FROM {counters}
+   WHERE minute < date_trunc('minute', statement_timestamp())
+   GROUP BY minute, queue, task, state HAVING count(*) > 1 LIMIT 1000),
+gone AS (
+  DELETE FROM {counters} c USING keys k
+   WHERE c.minute = k.minute AND c.queue = k.queue AND c.task = k.task AND c.state = k.state
+  RETURNING c.minute, c.queue, c.task, c.state, c.n)
+INSERT INTO {counters} (minute, queue, task, state, n)
+SELECT minute, queue, task, state, sum(n) FROM gone GROUP BY minute, queue, task, state""",
+)
+
+
+class Session(NamedTuple):
+    """A worker's session as it is entered."""
+
+    id: UUID
+    name: str
+    hostname: str
+    pid: int
+    queues: list[str] | None
+    concurrency: int
+    lease: float
+    catalog: str
+    schemas: list[dict[str, Any]]
+    metadata: dict[str, Any]
+
+
+class Watched(NamedTuple):
+    """A session as an observer sees it."""
+
+    id: UUID
+    beat: int
+    lease: float
+
+
+def open_session(link: Link, session: Session) -> None:
+    """Enter a session. Repeating it with the same id is an error of the database's primary key."""
+    params = session._asdict()
+    params["schemas"] = msgspec.json.encode(session.schemas, enc_hook=repr).decode()
+    params["metadata"] = msgspec.json.encode(session.metadata).decode()
+    link.rows(OPEN_SESSION, params)
+
+
+def beat(link: Link, session: UUID) -> str | None:
+    """Count one more beat: the session's state, or None if it was declared dead."""
+    rows = link.rows(BEAT, {"id": session})
+    return rows[0][0] if rows else None
+
+
+def set_state(link: Link, session: UUID, state: str) -> None:
+    """Move a living session to 'draining' or 'stopped'."""
+    link.rows(SET_STATE, {"id": session, "state": state})
+
+
+def cancel_requests(link: Link, session: UUID) -> list[tuple[UUID, UUID, str]]:
+    """(job, claim, reason) of each attempt of this session that somebody wants stopped."""
+    return [(row[0], row[1], row[2]) for row in link.rows(CANCEL_REQUESTS, {"id": session})]
+
+
+def watch(link: Link) -> list[Watched]:
+    """All sessions that are not over."""
+    return [Watched(*row) for row in link.rows(WATCH)]
+
+
+def declare_dead(link: Link, seen: Watched) -> bool:
+    """Declare a session dead unless it has beaten since; whether this call did it."""
+    return bool(link.rows(DECLARE_DEAD, {"id": seen.id, "beat": seen.beat}))
+
+
+def rescue(link: Link) -> list[UUID]:
+    """Give back one batch of the claims that dead sessions hold; the jobs given back or failed as poison."""
+    with link.atomic():
+        params = {"most": MAX_LOSSES, **wake.wake_params(link.schema)}
+        rows = [row for row in link.rows(RESCUE, params) if row[0] is not None]
+        marked = [row[0] for row in rows if not row[1]]
+        if marked:
+            settle(link, marked)
+    return [row[0] for row in rows if row[1]]
+
+
+def tidy(link: Link) -> None:
+    """Prune sessions long over, roll up counters."""
+    link.rows(PRUNE_SESSIONS)
+    link.rows(PRUNE_CATALOGS)
+    link.rows(ROLL_UP)

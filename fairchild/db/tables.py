@@ -1,0 +1,238 @@
+"""The schema: every table, index and check of fairchild, in SQLAlchemy Core.
+
+Where a job is
+    A live job (``jobs_base.state = 'pending'``) is in exactly one of four small tables, and that row is what a
+    transition has to delete first. Whoever deletes it owns the transition; nobody else can take the job further.
+
+    =========== ================== ====================================================
+    row in      the job's state    leaves by
+    =========== ================== ====================================================
+    ``ready``   available          a worker's claim, a cancellation
+    ``claims``  running            the finish of that very claim, the rescue of a dead worker
+    ``due``     scheduled          its time has come, a cancellation
+    ``waiting`` waiting            its counters reach zero, an upstream failed, a cancellation
+    (none)      completed, failed, a retry by hand
+                cancelled
+    =========== ================== ====================================================
+
+    ``jobs_base`` itself is written when a job is made and when an attempt ends. No index names a column that a
+    successful end changes, so that update is heap-only (HOT); the partial index on ``reason`` is touched only by
+    jobs that end badly.
+
+``fairchild_jobs`` is the view for readers: all jobs, live and ended, with their true state.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, UUID
+
+metadata = sa.MetaData(
+    naming_convention={"ix": "%(table_name)s_%(column_0_name)s", "pk": "%(table_name)s_pkey"},
+)
+
+PREFIX = "fairchild_"
+_EAGER_VACUUM = (
+    "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0"
+)
+
+_uuid = UUID(as_uuid=True)
+_moment = sa.DateTime(timezone=True)
+
+
+def _now(name: str) -> sa.Column[object]:
+    return sa.Column(name, _moment, nullable=False, server_default=sa.text("now()"))
+
+
+jobs = sa.Table(
+    "fairchild_jobs_base",
+    metadata,
+    sa.Column("id", _uuid, primary_key=True, comment="UUIDv7 made by the client"),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False, server_default="default"),
+    sa.Column("tenant", sa.Text, nullable=False, server_default=""),
+    sa.Column("priority", sa.SmallInteger, nullable=False, server_default="5"),
+    sa.Column("state", sa.Text, nullable=False, server_default="pending"),
+    sa.Column("reason", sa.Text, comment="why it failed or was cancelled; null otherwise"),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0", comment="attempts spent"),
+    sa.Column("max_attempts", sa.Integer, nullable=False, server_default="3"),
+    sa.Column("losses", sa.SmallInteger, nullable=False, server_default="0", comment="deaths of a worker it ran in"),
+    sa.Column("depth", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("rank", sa.Integer, comment="longest path from a source among its siblings"),
+    sa.Column("group_key", sa.BigInteger, comment="hash of parent's group, task and upstream groups"),
+    sa.Column("workflow_id", _uuid, nullable=False, comment="id of the root job"),
+    sa.Column("parent_id", _uuid),
+    sa.Column("claim_id", _uuid, comment="the claim whose outcome was recorded last"),
+    sa.Column("session", _uuid, comment="the worker session of that claim"),
+    sa.Column("on_child_failure", sa.Text, nullable=False, server_default="fail"),
+    sa.Column("timeout_seconds", DOUBLE_PRECISION),
+    sa.Column("expires_seconds", DOUBLE_PRECISION),
+    sa.Column("unique_key", sa.Text),
+    _now("inserted_at"),
+    _now("scheduled_at"),
+    sa.Column("attempted_at", _moment),
+    sa.Column("ended_at", _moment),
+    sa.Column("tags", ARRAY(sa.Text)),
+    sa.Column("args", JSONB, nullable=False),
+    sa.Column("refs", JSONB, comment="[[path, upstream id, mode], ...]: where upstream values go in args"),
+    sa.Column("meta", JSONB),
+    sa.Column("result", JSONB, comment="SQL null: no result; JSON null: the result None"),
+    sa.Column("value_refs", JSONB, comment="[[path, upstream id, mode], ...]: where upstream values go in result"),
+    sa.Column("errors", JSONB, comment="[{attempt, kind, type, message, traceback, at, worker}, ...]"),
+    sa.CheckConstraint("priority BETWEEN 0 AND 9", name="fairchild_jobs_priority"),
+    sa.CheckConstraint("state IN ('pending', 'completed', 'failed', 'cancelled')", name="fairchild_jobs_state"),
+    sa.CheckConstraint("(ended_at IS NULL) = (state = 'pending')", name="fairchild_jobs_ended"),
+    sa.CheckConstraint("on_child_failure IN ('fail', 'ignore')", name="fairchild_jobs_on_child_failure"),
+    info={"storage": "fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05"},
+)
+sa.Index(
+    "fairchild_jobs_by_workflow",
+    jobs.c.workflow_id,
+    jobs.c.parent_id,
+    postgresql_where=sa.text("parent_id IS NOT NULL"),
+)
+sa.Index("fairchild_jobs_by_reason", jobs.c.id, postgresql_where=sa.text("reason IS NOT NULL"))
+
+# One index, on purpose: with a second one led by seq the planner walks seq order and an empty probe costs milliseconds.
+ready = sa.Table(
+    "fairchild_ready",
+    metadata,
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False),
+    sa.Column("seq", sa.BigInteger, sa.Identity(always=False), nullable=False),
+    sa.Column("job_id", _uuid, nullable=False),
+    _now("at"),
+    sa.Column("tenant", sa.Text, nullable=False, server_default=""),
+    sa.Column("task", sa.Text, nullable=False),
+)
+sa.Index("fairchild_ready_for_claim", ready.c.queue, ready.c.priority, ready.c.seq)
+
+claims = sa.Table(
+    "fairchild_claims",
+    metadata,
+    sa.Column("job_id", _uuid, primary_key=True),
+    sa.Column("claim_id", _uuid, nullable=False),
+    sa.Column("session", _uuid, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False, comment="ready.seq of this claim: grows with each claim of a job"),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False, server_default=""),
+    sa.Column("cancel_reason", sa.Text, comment="somebody asked this attempt to stop"),
+    _now("claimed_at"),
+)
+
+due = sa.Table(
+    "fairchild_due",
+    metadata,
+    sa.Column("job_id", _uuid, primary_key=True),
+    sa.Column("run_at", _moment, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False, server_default=""),
+    sa.Column("task", sa.Text, nullable=False),
+)
+sa.Index("fairchild_due_by_time", due.c.run_at)
+
+waiting = sa.Table(
+    "fairchild_waiting",
+    metadata,
+    sa.Column("job_id", _uuid, primary_key=True),
+    sa.Column("deps", sa.Integer, nullable=False, server_default="0", comment="upstream jobs that have not ended"),
+    sa.Column("children", sa.Integer, nullable=False, server_default="0", comment="children that have not ended"),
+    sa.Column("failed_dep", _uuid, comment="an upstream that ended without the value it was needed for"),
+    sa.Column("failed_child", _uuid),
+    sa.Column("ran", sa.Boolean, nullable=False, server_default=sa.false(), comment="its own function has ended"),
+    sa.Column("late", sa.Boolean, nullable=False, server_default=sa.false(), comment="has edges to older jobs"),
+    sa.Column("settle", sa.Boolean, nullable=False, server_default=sa.false(), comment="ready to be ended"),
+    info={"storage": "fillfactor = 50"},
+)
+sa.Index("fairchild_waiting_to_settle", waiting.c.job_id, postgresql_where=sa.text("settle"))
+sa.Index("fairchild_waiting_late", waiting.c.job_id, postgresql_where=sa.text("late"))
+
+edges = sa.Table(
+    "fairchild_edges",
+    metadata,
+    sa.Column("upstream", _uuid, primary_key=True),
+    sa.Column("downstream", _uuid, primary_key=True),
+    sa.Column("policy", sa.Text, nullable=False, server_default="need"),
+    sa.CheckConstraint("policy IN ('need', 'any')", name="fairchild_edges_policy"),
+    sa.CheckConstraint("upstream <> downstream", name="fairchild_edges_self"),
+)
+sa.Index("fairchild_edges_by_downstream", edges.c.downstream)
+
+sessions = sa.Table(
+    "fairchild_sessions",
+    metadata,
+    sa.Column("id", _uuid, primary_key=True, comment="fresh for every start of a worker"),
+    sa.Column("beat", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("state", sa.Text, nullable=False, server_default="running"),
+    sa.Column("lease_seconds", DOUBLE_PRECISION, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hostname", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("queues", ARRAY(sa.Text)),
+    sa.Column("concurrency", sa.Integer, nullable=False),
+    sa.Column("catalog", sa.Text, comment="hash of the tasks it knows"),
+    _now("started_at"),
+    _now("beat_at"),
+    sa.Column("paused_at", _moment),
+    sa.Column("ended_at", _moment),
+    sa.Column("metadata", JSONB),
+    sa.CheckConstraint("state IN ('running', 'paused', 'draining', 'stopped', 'dead')", name="fairchild_sessions_state"),
+    info={"storage": "fillfactor = 50"},
+)
+
+catalogs = sa.Table(
+    "fairchild_catalogs",
+    metadata,
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("schemas", JSONB, nullable=False),
+)
+
+counters = sa.Table(
+    "fairchild_counters",
+    metadata,
+    sa.Column("minute", _moment, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("n", sa.BigInteger, nullable=False, comment="jobs that entered (or, negative, left) this final state"),
+)
+sa.Index("fairchild_counters_by_minute", counters.c.minute)
+
+# Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own
+# postgresql_with came with 2.1, and 2.0 refuses a table that has it.
+EAGERLY_VACUUMED = (ready, claims, due)
+STORAGE_PARAMETERS = _EAGER_VACUUM
+
+VIEW = """
+CREATE VIEW {view} AS
+SELECT j.id, j.task, j.task AS task_name, j.queue, j.tenant, j.priority,
+       CASE WHEN j.state <> 'pending' THEN j.state
+            WHEN c.job_id IS NOT NULL THEN 'running'
+            WHEN d.job_id IS NOT NULL THEN 'scheduled'
+            WHEN w.job_id IS NOT NULL THEN 'waiting'
+            ELSE 'available' END AS state,
+       j.reason,
+       j.args,
+       CASE WHEN j.state = 'completed' THEN j.result END AS result,
+       coalesce(j.errors, '[]'::jsonb) AS errors,
+       j.attempt + CASE WHEN c.job_id IS NULL THEN 0 ELSE 1 END AS attempt,
+       j.max_attempts, j.losses,
+       coalesce(j.tags, ARRAY[]::text[]) AS tags,
+       coalesce(j.meta, '{{}}'::jsonb) AS meta,
+       j.workflow_id, j.parent_id, j.depth, j.unique_key,
+       coalesce(c.claim_id, j.claim_id) AS claim_id,
+       coalesce(c.session, j.session) AS worker,
+       j.timeout_seconds, j.expires_seconds,
+       j.inserted_at,
+       coalesce(d.run_at, j.scheduled_at) AS scheduled_at,
+       coalesce(c.claimed_at, j.attempted_at) AS attempted_at,
+       CASE WHEN j.state = 'completed' THEN j.ended_at END AS completed_at,
+       j.ended_at,
+       coalesce(j.ended_at, c.claimed_at, j.attempted_at, j.inserted_at) AS updated_at
+  FROM {jobs} j
+  LEFT JOIN {claims} c ON c.job_id = j.id
+  LEFT JOIN {due} d ON d.job_id = j.id
+  LEFT JOIN {waiting} w ON w.job_id = j.id
+"""
+VIEW_NAME = "fairchild_jobs"

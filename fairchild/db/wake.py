@@ -1,0 +1,24 @@
+"""Waking idle workers: the channel of a schema, and the gate that keeps NOTIFY from serialising commits."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+
+def channel(schema: str) -> str:
+    """The NOTIFY channel of a schema: an identifier of at most 63 bytes."""
+    name = f"fairchild:{schema}"
+    if len(name.encode()) <= 63:  # noqa: PLR2004 - PostgreSQL's limit for identifiers
+        return name
+    return "fairchild:" + hashlib.sha256(schema.encode()).hexdigest()[:32]
+
+
+def gate(schema: str) -> int:
+    """The advisory lock key of that channel's gate: a signed 64 bit number."""
+    return int.from_bytes(hashlib.sha256(b"fairchild gate " + schema.encode()).digest()[:8], "big", signed=True)
+
+
+def wake_params(schema: str, room: int = 0) -> dict[str, Any]:
+    """Parameters of a statement that may wake others."""
+    return {"channel": channel(schema), "gate": gate(schema), "room": room}

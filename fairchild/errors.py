@@ -1,0 +1,127 @@
+"""Every exception of fairchild, one family tree.
+
+``UsageError``  the call was wrong; nothing was written.
+``StoreError``  the database could not do it.
+``TaskError``   what a task or a job came to.
+``Interrupt``   raised inside a task to end its attempt; a ``BaseException``, so ``except Exception`` does not eat it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class FairchildError(Exception):
+    """Base of all errors of fairchild."""
+
+
+class UsageError(FairchildError):
+    """The call was wrong. Nothing was written."""
+
+
+class ConfigError(UsageError):
+    """A setting is missing, unknown or of the wrong kind."""
+
+
+class NotConnected(ConfigError):
+    """There is no current client to enqueue with."""
+
+
+class UnknownTask(UsageError, ValueError):
+    """No task of this name is registered."""
+
+
+class DuplicateTask(UsageError, ValueError):
+    """Two different functions were registered under one name."""
+
+
+class InvalidArguments(UsageError, TypeError):
+    """The arguments do not fit the task's signature or types."""
+
+
+class NotSerializable(UsageError, ValueError):
+    """A value cannot be stored as JSON. ``path`` says where it stands, e.g. ``$.items[3].price``."""
+
+    def __init__(self, message: str, path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class PayloadTooLarge(NotSerializable):
+    """The encoded value is larger than ``max_payload_bytes``."""
+
+
+class UnknownJob(UsageError, LookupError):
+    """No job has this id."""
+
+
+class FutureUsedAsValue(UsageError, TypeError):
+    """A Future was used as if it were the value it stands for."""
+
+
+class SpawnAfterEnd(UsageError):
+    """A task was called in the name of an attempt that has already ended."""
+
+
+class StoreError(FairchildError):
+    """The database refused or could not be reached. What was asked for was not done unless the message says so."""
+
+
+class DatabaseUnavailable(StoreError):
+    """The database could not be reached."""
+
+
+class SchemaError(StoreError):
+    """The tables are missing or of another version than this release needs."""
+
+
+class TaskError(FairchildError):
+    """What a task or a job came to."""
+
+
+class JobFailed(TaskError):
+    """The job ended as failed. ``job`` is its last state; ``errors`` lists its attempts."""
+
+    def __init__(self, message: str, job: Any = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class JobCancelled(TaskError):
+    """The job was cancelled. ``job.reason`` says why."""
+
+    def __init__(self, message: str, job: Any = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class NoResult(TaskError):
+    """The job completed without keeping a result."""
+
+
+class ResultTimeout(TaskError, TimeoutError):
+    """The job did not end within the time given. It goes on."""
+
+
+class DependencyHasNoResult(TaskError):
+    """A job needs the value of an upstream job that completed without keeping one."""
+
+
+class Interrupt(BaseException):
+    """Raised by ``job.check()`` to end the attempt. Not an ``Exception``: a task's own handlers let it pass."""
+
+
+class AttemptCancelled(Interrupt):
+    """Somebody cancelled the job while it ran."""
+
+
+class AttemptTimedOut(Interrupt):
+    """The attempt ran past its ``timeout``."""
+
+
+class AttemptInterrupted(Interrupt):
+    """The worker is shutting down; the job will run again and no attempt is spent."""
+
+
+class LeaseLost(Interrupt):
+    """The job belongs to another attempt by now; whatever this one does is dropped."""

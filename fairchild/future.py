@@ -1,0 +1,151 @@
+"""A Future: the value of a job that has not run yet.
+
+It is a handle, not the value. Pass it to a task, alone or inside lists, tuples and dicts at any depth, and the
+receiver gets the value itself once it is there. Whatever would need the value here and now raises
+``FutureUsedAsValue`` and says what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+from uuid import UUID
+
+from fairchild.errors import FutureUsedAsValue
+
+
+class Future:
+    """Stands for the result of job ``job_id``, a call of task ``task``."""
+
+    __slots__ = ("job_id", "task")
+
+    def __init__(self, job_id: UUID, task: str) -> None:
+        self.job_id = job_id
+        self.task = task
+
+    @property
+    def job_key(self) -> str:
+        """The job's id as text."""
+        return str(self.job_id)
+
+    def __repr__(self) -> str:
+        return f"<Future of {self.task} {self.job_id}>"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Future):
+            return self.job_id == other.job_id
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.job_id)
+
+    def _misused(self, action: str) -> NoReturn:
+        raise FutureUsedAsValue(
+            f"cannot {action} a Future: the job {self.job_id} ({self.task}) has not run yet, so its value is not here. "
+            "Pass the Future to another task as an argument, or return it; the task that receives it gets the value"
+        )
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The value itself is only available to tasks that may suspend."""
+        raise FutureUsedAsValue(
+            f"cannot wait for {self!r} here: waiting inside a job would hold a thread that the awaited job may need. "
+            "Pass the Future to another task as an argument, or return it"
+        )
+
+    def __bool__(self) -> NoReturn:
+        self._misused("test the truth of")
+
+    def __iter__(self) -> Iterator[Any]:
+        self._misused("iterate over")
+
+    def __len__(self) -> NoReturn:
+        self._misused("take the length of")
+
+    def __getitem__(self, key: object) -> NoReturn:
+        self._misused(f"read item {key!r} of")
+
+    def __setitem__(self, key: object, value: object) -> NoReturn:
+        self._misused(f"set item {key!r} of")
+
+    def __contains__(self, item: object) -> NoReturn:
+        self._misused("look inside")
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        self._misused("call")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__") and name.endswith("__"):  # copy, pickle and inspect probe for these
+            raise AttributeError(name)
+        self._misused(f"read attribute {name!r} of")
+
+    def __reduce__(self) -> NoReturn:
+        self._misused("pickle")
+
+    def __await__(self) -> NoReturn:
+        self._misused("await")
+
+
+def _refuse(action: str) -> Any:
+    def operator(self: Future, *_: object) -> NoReturn:
+        self._misused(action)
+
+    return operator
+
+
+for _name, _action in {
+    "add": "add to",
+    "sub": "subtract from",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "divide",
+    "mod": "take the remainder of",
+    "pow": "raise",
+    "matmul": "multiply",
+    "and": "combine",
+    "or": "combine",
+    "xor": "combine",
+    "lshift": "shift",
+    "rshift": "shift",
+}.items():
+    setattr(Future, f"__{_name}__", _refuse(_action))
+    setattr(Future, f"__r{_name}__", _refuse(_action))
+for _name, _action in {
+    "lt": "compare",
+    "le": "compare",
+    "gt": "compare",
+    "ge": "compare",
+    "neg": "negate",
+    "pos": "use",
+    "abs": "take the absolute value of",
+    "invert": "invert",
+    "int": "convert",
+    "float": "convert",
+    "complex": "convert",
+    "index": "index with",
+    "round": "round",
+    "enter": "enter",
+    "exit": "leave",
+    "next": "iterate over",
+    "reversed": "reverse",
+}.items():
+    setattr(Future, f"__{_name}__", _refuse(_action))
+
+
+def is_future(value: object) -> bool:
+    """Whether ``value`` is a Future."""
+    return isinstance(value, Future)
+
+
+def extract_futures(value: object) -> list[Future]:
+    """Every Future in ``value``, at any depth of lists, tuples, sets and dicts, in order, each once."""
+    found: dict[Future, None] = {}
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Future):
+            found[item] = None
+        elif isinstance(item, dict):
+            stack.extend(reversed(list(item.values())))
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            stack.extend(reversed(list(item)))
+    return list(found)

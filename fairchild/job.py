@@ -1,0 +1,208 @@
+"""A job as a reader sees it: states, and the view of one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
+from uuid import UUID
+
+
+class JobState(str, Enum):
+    """Where a job stands. A plain string compares equal: ``job.state == "completed"``."""
+
+    SCHEDULED = "scheduled"
+    AVAILABLE = "available"
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    def __str__(self) -> str:
+        return self.value
+
+    __format__ = str.__format__
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing but a retry by hand leads out of it."""
+        return self in ENDED
+
+
+ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.SCHEDULED: frozenset({JobState.AVAILABLE, JobState.CANCELLED}),
+    JobState.AVAILABLE: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    JobState.WAITING: frozenset({JobState.AVAILABLE, JobState.SCHEDULED, *ENDED}),
+    JobState.RUNNING: frozenset({JobState.WAITING, JobState.SCHEDULED, JobState.AVAILABLE, *ENDED}),
+    JobState.COMPLETED: frozenset({JobState.AVAILABLE}),
+    JobState.FAILED: frozenset({JobState.AVAILABLE}),
+    JobState.CANCELLED: frozenset({JobState.AVAILABLE}),
+}
+
+
+class JobActions(Protocol):
+    """What a Job needs of the client it came from."""
+
+    def get_job(self, id: UUID) -> Job | None: ...
+    def wait_for(self, id: UUID, timeout: float | None) -> Job: ...
+    def cancel_one(self, id: UUID, reason: str) -> Job: ...
+    def retry_one(self, id: UUID) -> Job: ...
+
+
+class Missing(Enum):
+    """The type of ``NO_RESULT``: what ``job.result_or(...)`` and readers use to tell "none kept" from ``None``."""
+
+    NO_RESULT = "no result"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+NO_RESULT = Missing.NO_RESULT
+
+
+@dataclass(eq=False)
+class Job:
+    """One call of a task, as it stood when it was read. ``refresh()`` reads it again.
+
+    Pass it to a task as an argument and it stands for its result, as a Future does.
+    """
+
+    id: UUID
+    task: str
+    queue: str = "default"
+    state: JobState = JobState.AVAILABLE
+    scheduled_at: datetime | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    priority: int = 5
+    tenant: str = ""
+    attempt: int = 0
+    max_attempts: int = 3
+    result: Any = None
+    has_result: bool = False
+    reason: str | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+    workflow_id: UUID | None = None
+    parent_id: UUID | None = None
+    depth: int = 0
+    deps: list[UUID] = field(default_factory=list)
+    timeout: float | None = None
+    worker: UUID | None = None
+    inserted_at: datetime | None = None
+    attempted_at: datetime | None = None
+    completed_at: datetime | None = None
+    ended_at: datetime | None = None
+    updated_at: datetime | None = None
+    conflict: bool = False
+    _client: JobActions | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def task_name(self) -> str:
+        """The task's name; the same as ``task``."""
+        return self.task
+
+    @property
+    def ended(self) -> bool:
+        return self.state.ended
+
+    def __fairchild_reference__(self) -> UUID:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Job) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def _actions(self) -> JobActions:
+        if self._client is None:
+            raise RuntimeError(f"job {self.id} was made without a client; use client.get_job(id)")
+        return self._client
+
+    def refresh(self) -> Job:
+        """This object, read again. A job that was deleted raises UnknownJob and leaves the object as it was."""
+        return self._take(self._actions().get_job(self.id))
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """Wait until the job has ended, then this object as it ended, whatever the state.
+
+        Raises ResultTimeout after ``timeout`` seconds; the job goes on.
+        """
+        return self._take(self._actions().wait_for(self.id, timeout))
+
+    def cancel(self, reason: str = "cancelled") -> Job:
+        """Cancel the job: at once if it does not run, by request if it does."""
+        return self._take(self._actions().cancel_one(self.id, reason))
+
+    def retry(self) -> Job:
+        """Make an ended job available again, with at least one attempt left."""
+        return self._take(self._actions().retry_one(self.id))
+
+    def _take(self, other: Job | None) -> Job:
+        from fairchild.errors import UnknownJob  # noqa: PLC0415 - a value's module imports nothing at load
+
+        if other is None:
+            raise UnknownJob(f"job {self.id} does not exist: it was deleted or pruned")
+        for each in fields(self):
+            if each.name not in ("_client", "conflict"):
+                setattr(self, each.name, getattr(other, each.name))
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields under their API names, in JSON's own types."""
+        plain: dict[str, Any] = {}
+        for each in fields(self):
+            if each.name.startswith("_"):
+                continue
+            value = getattr(self, each.name)
+            if isinstance(value, UUID):
+                value = str(value)
+            elif isinstance(value, datetime):
+                value = value.isoformat()
+            elif isinstance(value, JobState):
+                value = value.value
+            elif each.name == "deps":
+                value = [str(dep) for dep in value]
+            plain[each.name] = value
+        return plain
+
+
+@dataclass
+class NewJob:
+    """A job about to be inserted: a row of ``jobs_base`` and where it starts."""
+
+    id: UUID
+    task: str
+    args: bytes
+    queue: str = "default"
+    priority: int = 5
+    tenant: str = ""
+    max_attempts: int = 3
+    tags: list[str] | None = None
+    meta: bytes | None = None
+    timeout: float | None = None
+    expires: float | None = None
+    on_child_failure: str = "fail"
+    delay: float | None = None
+    """Seconds from the statement's time on the database's clock; excludes ``scheduled_at``."""
+    scheduled_at: datetime | None = None
+    refs: list[tuple[tuple[str | int, ...], UUID]] = field(default_factory=list)
+    depends_on: list[UUID] = field(default_factory=list)
+    """Upstream jobs that order without giving data; those in ``refs`` need not be repeated."""
+    workflow_id: UUID | None = None
+    parent_id: UUID | None = None
+    depth: int = 0
+    given_id: bool = False
+    """The caller chose the id, so the job may be there already."""
+
+    def upstreams(self) -> list[UUID]:
+        """All jobs that must end first, each once."""
+        if not self.refs and not self.depends_on:
+            return []
+        return list(dict.fromkeys([*(upstream for _, upstream in self.refs), *self.depends_on]))

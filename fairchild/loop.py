@@ -1,0 +1,88 @@
+"""A named thread that repeats a step until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+from fairchild.config import hide_password
+
+log = logging.getLogger("fairchild.worker")
+
+MAX_PAUSE = 30.0
+
+
+class Loop:
+    """Repeats ``step`` in a thread of its own. ``step`` returns seconds to rest (None: until woken).
+
+    A step that raises is reported and repeated after a pause that grows from 50 ms to 30 s, with full jitter, as long
+    as it goes on failing: what a database's restart breaks, its return mends. Starting and stopping may be repeated
+    and may come from any thread, also before the start.
+    """
+
+    def __init__(self, name: str, step: Callable[[], float | None], *, on_error: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self._step = step
+        self._on_error = on_error
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self.failures = 0
+        """Steps failed in a row."""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"fairchild-{self.name}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """End the rest that the loop is taking, or the next one."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let the current step be the last. Does not wait; see ``join``."""
+        self._stopping = True
+        self._wake.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread to end; whether it has."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                rest = self._step()
+                self.failures = 0
+            except Exception as error:  # noqa: BLE001 - every failure of a step is reported and tried again
+                self.failures += 1
+                rest = random.uniform(0, min(MAX_PAUSE, 0.05 * 2 ** min(self.failures, 12)))  # noqa: S311
+                self._report(error, rest)
+            if not self._stopping:
+                self._wake.wait(rest)
+
+    def _report(self, error: Exception, rest: float) -> None:
+        text = hide_password(" ".join(str(error).split()))
+        if self.failures == 1:
+            log.warning("%s: %s: %s; trying again", self.name, type(error).__name__, text, exc_info=error)
+        else:
+            log.warning(
+                "%s: %s: %s; failure %d in a row, trying again in %.1f s",
+                self.name, type(error).__name__, text, self.failures, rest,
+            )  # fmt: skip
+        if self._on_error is not None:
+            self._on_error()

@@ -1,0 +1,1 @@
+"""Decisions without I/O, clock or thread: facts in, verdict out."""

@@ -1,0 +1,651 @@
+"""Tasks (the module is plural: `fairchild.task` is the decorator). ``@task`` turns a function into something that can be called, enqueued, and called inside a job.
+
+Where a task is called decides what the call means. Inside a running job it adds a child job and gives a Future;
+anywhere else it runs the function here and now and gives its value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from uuid import UUID
+
+from fairchild import codec, context
+from fairchild.context import CurrentJob
+from fairchild.errors import DuplicateTask, InvalidArguments, UnknownTask, UsageError
+from fairchild.ids import uuid7
+from fairchild.job import Job, JobState, NewJob
+from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
+from fairchild.rules.retry import Backoff, BackoffFunction, parse_backoff
+from fairchild.signature import Signature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+MAX_NAME = 255
+MAX_PRIORITY = 9
+MAX_ATTEMPTS = 2**31 - 1
+_CALL_OPTIONS = frozenset(
+    {
+        "priority",
+        "queue",
+        "tags",
+        "meta",
+        "tenant",
+        "max_attempts",
+        "timeout",
+        "depends_on",
+        "scheduled_at",
+        "expires",
+        "connection",
+        "id",
+        "delay",
+    }
+)
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What ``@task(...)`` was given, checked."""
+
+    queue: str = "default"
+    max_attempts: int = 3
+    priority: int = 5
+    tags: tuple[str, ...] = ()
+    backoff: Backoff | tuple[float, ...] | BackoffFunction = Backoff.exponential()
+    timeout: float | None = None
+    expires: float | None = None
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    discard_on: tuple[type[BaseException], ...] = ()
+    tenant: str | Callable[..., str] = ""
+    on_child_failure: str = "fail"
+    record: bool = True
+
+
+class Task(Generic[P, R]):
+    """A function with a name under which workers find it."""
+
+    def __init__(self, fn: Callable[..., Any], name: str, options: TaskOptions, aliases: tuple[str, ...] = ()) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self.settings = options
+        self.aliases = aliases
+        self.signature = Signature(fn, name)
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self._plain = Configured(self, {})
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here (outside a job), or add a child job and return its Future (inside one)."""
+        return cast("R", self._plain(*args, **kwargs))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Insert a job now. ``_priority=`` and the like set one call's options."""
+        return self._plain.enqueue(*args, **kwargs)
+
+    def enqueue_in(  # noqa: PLR0913
+        self,
+        *args: Any,
+        weeks: float = 0,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        delay: timedelta | None = None,
+        **kwargs: Any,
+    ) -> Job:
+        """Insert a job that runs after the given time, by the database's clock.
+
+        A task whose own parameter is called ``minutes`` uses ``task.options(delay=timedelta(...)).enqueue(...)``.
+        """
+        wait = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds) + (delay or timedelta())
+        return Configured(self, {"delay": wait}).enqueue(*args, **kwargs)
+
+    def enqueue_at(self, when: datetime, /, *args: Any, **kwargs: Any) -> Job:
+        """Insert a job that runs at ``when``, which must know its time zone."""
+        return Configured(self, {"scheduled_at": when}).enqueue(*args, **kwargs)
+
+    def enqueue_many(self, calls: Iterable[Mapping[str, Any]], **options: Any) -> list[UUID]:
+        """Insert one job for each mapping of arguments, all or none; ids in the order given. Any number, streamed."""
+        return self._plain.enqueue_many(calls, **options)
+
+    def options(self, **options: Any) -> Configured[P, R]:
+        """This task with options for the calls that follow: ``task.options(priority=1).enqueue(...)``."""
+        return Configured(self, _checked_names(options, prefix=""))
+
+    def using(self, connection: Any) -> Configured[P, R]:
+        """This task, enqueued in the transaction of ``connection``."""
+        return Configured(self, {"connection": connection})
+
+    def schema(self) -> dict[str, Any]:
+        """``{name, queue, priority, max_attempts, tags, params, docstring}``: the task for catalogues and forms."""
+        return {
+            "name": self.name,
+            "queue": self.settings.queue,
+            "priority": self.settings.priority,
+            "max_attempts": self.settings.max_attempts,
+            "tags": list(self.settings.tags),
+            "params": self.signature.parameters(),
+            "docstring": inspect.getdoc(self.fn) or "",
+        }
+
+    def run_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The function's value, Record unwrapped, with no job around it."""
+        keywords = dict(kwargs)
+        parameter = self.signature.job_parameter
+        if parameter is not None and parameter not in keywords:
+            keywords[parameter] = CurrentJob(
+                id=uuid7(), task=self.name, state=JobState.RUNNING, attempt=1, max_attempts=self.settings.max_attempts
+            )
+        value = self.fn(*args, **keywords)
+        if self.is_async:
+            value = _run_coroutine(value)
+        return value.value if isinstance(value, Record) else value
+
+
+class Configured(Generic[P, R]):
+    """A task together with options for its calls."""
+
+    __slots__ = ("_options", "task")
+
+    def __init__(self, task: Task[P, R], options: Mapping[str, Any]) -> None:
+        self.task = task
+        self._options = options
+
+    @property
+    def connection(self) -> Any:
+        """The connection that ``using()`` named, or None."""
+        return self._options.get("connection")
+
+    def options(self, **options: Any) -> Configured[P, R]:
+        """The same with further options."""
+        return Configured(self.task, {**self._options, **_checked_names(options, prefix="")})
+
+    def using(self, connection: Any) -> Configured[P, R]:
+        """The same, in the transaction of ``connection``."""
+        return Configured(self.task, {**self._options, "connection": connection})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        job = context.get_current_job()
+        if job is None:
+            plain, _ = self._split(kwargs)
+            return self.task.run_here(args, plain)
+        arguments, options = self._split(kwargs)
+        if "connection" in options:
+            raise InvalidArguments(
+                f"{self.task.name}: a task called inside a job commits with the job; use .enqueue() for a connection"
+            )
+        return job.spawn(build(self.task, args, arguments, options, job.max_payload_bytes))
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> Job:
+        """Insert a job now."""
+        client = context.require_client(f"enqueue {self.task.name}")
+        arguments, options = self._split(kwargs)
+        connection = options.pop("connection", None)
+        new = build(self.task, args, arguments, options, client.max_payload_bytes)
+        return client.enqueue_new([new], connection)[0]
+
+    def enqueue_in(self, *args: Any, **kwargs: Any) -> Job:
+        """Insert a job that runs after a while; see ``Task.enqueue_in``."""
+        units = {unit: kwargs.pop(unit) for unit in _UNITS if unit in kwargs}
+        delay = timedelta(**units) + (kwargs.pop("delay", None) or timedelta())
+        return self.options(delay=delay).enqueue(*args, **kwargs)
+
+    def enqueue_at(self, when: datetime, /, *args: Any, **kwargs: Any) -> Job:
+        """Insert a job that runs at ``when``."""
+        return self.options(scheduled_at=when).enqueue(*args, **kwargs)
+
+    def enqueue_many(self, calls: Iterable[Mapping[str, Any]], **options: Any) -> list[UUID]:
+        """Insert one job for each mapping of arguments, all or none."""
+        client = context.require_client(f"enqueue {self.task.name}")
+        common = {**self._options, **_checked_names(options, prefix="_")}
+        connection = common.pop("connection", None)
+        if "id" in common:
+            raise InvalidArguments(f"{self.task.name}: one _id cannot name many jobs")
+
+        def jobs() -> Iterator[NewJob]:
+            for number, call in enumerate(calls):
+                if not isinstance(call, Mapping):
+                    raise InvalidArguments(
+                        f"{self.task.name}: call {number} is {type(call).__name__}, not a dict of arguments; "
+                        "nothing was enqueued"
+                    )
+                arguments, own = _split_options(call)
+                yield build(self.task, (), arguments, {**common, **own}, client.max_payload_bytes)
+
+        return client.enqueue_stream(jobs(), connection)
+
+    def build(self, args: Mapping[str, Any], options: Mapping[str, Any], max_payload_bytes: int) -> NewJob:
+        """The job that a call with these arguments and (bare) options makes."""
+        merged = {**self._options, **_checked_names(options, prefix="")}
+        merged.pop("connection", None)
+        return build(self.task, (), args, merged, max_payload_bytes)
+
+    def _split(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        arguments, options = _split_options(kwargs, self.task)
+        return arguments, {**self._options, **options}
+
+
+_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
+
+
+def _split_options(
+    kwargs: Mapping[str, Any], task: Task[Any, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    own = task.signature.bound.parameters if task is not None else ()
+    arguments: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, value in kwargs.items():
+        if name.startswith("_") and name not in own:
+            options[name] = value
+        else:
+            arguments[name] = value
+    return arguments, _checked_names(options, prefix="_") if options else options
+
+
+def _checked_names(options: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    checked = {}
+    for name, value in options.items():
+        bare = name[len(prefix) :] if name.startswith(prefix) else ""
+        if bare not in _CALL_OPTIONS:
+            known = ", ".join(sorted(prefix + each for each in _CALL_OPTIONS))
+            raise InvalidArguments(f"unknown option {name!r}; nothing was enqueued. Options are {known}")
+        checked[bare] = value
+    return checked
+
+
+def build(
+    task: Task[Any, Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    max_payload_bytes: int,
+) -> NewJob:
+    """The job that a call of ``task`` makes. Everything about the call is checked here, before anything is written."""
+    settings = task.settings
+    bound = task.signature.bind(args, kwargs)
+    encoded = codec.encode(bound, limit=max_payload_bytes)
+    if task.signature.convertible:
+        open_names = {str(path[0]) for path, _ in encoded.refs}
+        task.signature.check(codec.decode(encoded.json), open_names)
+    tenant = settings.tenant
+    if callable(tenant):
+        tenant = tenant(*args, **kwargs)
+    new = NewJob(
+        id=uuid7(),
+        task=task.name,
+        args=encoded.json,
+        refs=encoded.refs,
+        queue=settings.queue,
+        priority=settings.priority,
+        tenant=check_text("tenant", tenant, empty=True),
+        max_attempts=settings.max_attempts,
+        tags=list(settings.tags) or None,
+        timeout=settings.timeout,
+        expires=settings.expires,
+        on_child_failure=settings.on_child_failure,
+    )
+    if options:
+        apply_options(new, options, max_payload_bytes)
+    return new
+
+
+def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: int) -> None:  # noqa: PLR0912
+    """Put one call's options on a job. Raises InvalidArguments for a value that an option cannot take."""
+    if options.get("delay") is not None and options.get("scheduled_at") is not None:
+        raise InvalidArguments("give either a delay or scheduled_at, not both; nothing was enqueued")
+    for name, value in options.items():
+        if value is None:
+            continue
+        match name:
+            case "priority":
+                new.priority = check_priority(value)
+            case "queue":
+                new.queue = check_text("queue", value)
+            case "tenant":
+                new.tenant = check_text("tenant", value, empty=True)
+            case "tags":
+                new.tags = list(dict.fromkeys([*(new.tags or ()), *check_tags(value)]))
+            case "meta":
+                if not isinstance(value, Mapping):
+                    raise InvalidArguments(f"meta must be a dict, got {type(value).__name__}; nothing was enqueued")
+                new.meta = codec.encode(dict(value), limit=max_payload_bytes, root="meta").json
+            case "max_attempts":
+                new.max_attempts = check_attempts(value)
+            case "timeout":
+                new.timeout = check_seconds("timeout", value)
+            case "expires":
+                new.expires = check_seconds("expires", value)
+            case "delay":
+                new.delay = check_seconds("delay", value, zero=True)
+            case "scheduled_at":
+                new.scheduled_at = check_moment(value)
+            case "depends_on":
+                new.depends_on = _upstreams(value)
+            case "id":
+                new.id = value if isinstance(value, UUID) else _parse_id(value)
+                new.given_id = True
+            case _:
+                raise InvalidArguments(f"unknown option {name!r}; nothing was enqueued")
+
+
+def _upstreams(value: Any) -> list[UUID]:
+    single = isinstance(value, (str, UUID)) or hasattr(type(value), "__fairchild_reference__")
+    if single or isinstance(value, codec.Future):
+        value = [value]
+    ids = []
+    for each in value:
+        if isinstance(each, codec.Future):
+            ids.append(each.job_id)
+        elif hasattr(type(each), "__fairchild_reference__"):
+            ids.append(each.__fairchild_reference__())
+        elif isinstance(each, UUID):
+            ids.append(each)
+        else:
+            ids.append(_parse_id(each))
+    return ids
+
+
+def _parse_id(value: Any) -> UUID:
+    try:
+        return UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidArguments(f"{value!r} is not a job id (a UUID); nothing was enqueued") from None
+
+
+def check_text(what: str, value: Any, *, empty: bool = False) -> str:
+    """A queue's, tenant's, tag's or task's name: text of at most 255 characters without control characters."""
+    if not isinstance(value, str):
+        raise InvalidArguments(f"a {what} must be text, got {type(value).__name__}; nothing was enqueued")
+    if not value and not empty:
+        raise InvalidArguments(f"a {what} must not be empty; nothing was enqueued")
+    if len(value) > MAX_NAME:
+        raise InvalidArguments(f"a {what} may have {MAX_NAME} characters, got {len(value)}; nothing was enqueued")
+    if not value.isprintable():
+        raise InvalidArguments(f"the {what} {value!r} holds control characters; nothing was enqueued")
+    return value
+
+
+def check_tags(value: Any) -> tuple[str, ...]:
+    """Tags as a tuple."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, set, frozenset)):
+        raise InvalidArguments(f"tags must be a list of texts, got {value!r}; nothing was enqueued")
+    return tuple(check_text("tag", each) for each in value)
+
+
+def check_priority(value: Any) -> int:
+    """A priority from 0 (first) to 9."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_PRIORITY:
+        raise InvalidArguments(f"a priority is a whole number from 0 (first) to 9, got {value!r}; nothing was enqueued")
+    return int(value)
+
+
+def check_attempts(value: Any) -> int:
+    """How many attempts a job has, at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_ATTEMPTS:
+        raise InvalidArguments(f"max_attempts is a whole number of at least 1, got {value!r}; nothing was enqueued")
+    return value
+
+
+def check_seconds(what: str, value: Any, *, zero: bool = False) -> float:
+    """Seconds or a timedelta, as seconds."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (0 if zero else 1e-9) <= value < 1e11:  # noqa: PLR2004
+        raise InvalidArguments(f"{what} must be seconds or a timedelta, and positive, got {value!r}")
+    return float(value)
+
+
+def check_moment(value: Any) -> datetime:
+    """A datetime that knows its zone."""
+    if not isinstance(value, datetime):
+        raise InvalidArguments(f"a time must be a datetime, got {type(value).__name__}; nothing was enqueued")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidArguments(
+            f"{value!r} has no time zone, so it does not name a moment; nothing was enqueued. "
+            "Use datetime.now(timezone.utc) or datetime(..., tzinfo=ZoneInfo(...))"
+        )
+    return value
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    box: list[Any] = []
+
+    def elsewhere() -> None:
+        try:
+            box.append((True, asyncio.run(coroutine)))
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+            box.append((False, error))
+
+    thread = threading.Thread(target=elsewhere, name="fairchild-coroutine")
+    thread.start()
+    thread.join()
+    ok, outcome = box[0]
+    if ok:
+        return outcome
+    raise outcome
+
+
+class Registry:
+    """The tasks of an application, by name and alias."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task[Any, Any]] = {}
+        self._aliases: dict[str, Task[Any, Any]] = {}
+        self._lock = threading.Lock()
+
+    def register(self, task: Task[Any, Any]) -> None:
+        """Add a task. The same function may come again (a reload); another one under its name is DuplicateTask."""
+        with self._lock:
+            for name in (task.name, *task.aliases):
+                other = self._tasks.get(name) or self._aliases.get(name)
+                if other is not None and _origin(other.fn) != _origin(task.fn):
+                    raise DuplicateTask(
+                        f"the task name {name!r} belongs to {'.'.join(_origin(other.fn))} and cannot also mean "
+                        f"{'.'.join(_origin(task.fn))}; give one of them another name="
+                    )
+            for alias in [key for key, value in self._aliases.items() if value.name == task.name]:
+                del self._aliases[alias]
+            self._tasks[task.name] = task
+            for alias in task.aliases:
+                self._aliases[alias] = task
+
+    def add(self, fn: Callable[..., Any], name: str | None = None, **options: Any) -> Task[..., Any]:
+        """Register a plain function without decorating it."""
+        made: Task[..., Any] = make_task(fn, registry=self, name=name, **options)
+        return made
+
+    def get_task(self, name: str) -> Task[Any, Any]:
+        """The task of this name or alias. Raises UnknownTask, with near names."""
+        found = self.find(name)
+        if found is None:
+            import difflib  # noqa: PLC0415 - only for the message
+
+            near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UnknownTask(f"no task named {name!r} is registered here{hint} Import the module that defines it")
+        return found
+
+    def find(self, name: str) -> Task[Any, Any] | None:
+        """The task of this name or alias, or None."""
+        return self._tasks.get(name) or self._aliases.get(name)
+
+    def names(self) -> list[str]:
+        """All names and aliases."""
+        with self._lock:
+            return [*self._tasks, *self._aliases]
+
+    def tasks(self) -> list[Task[Any, Any]]:
+        """All tasks, each once."""
+        with self._lock:
+            return list(self._tasks.values())
+
+    def get_task_schemas(self) -> list[dict[str, Any]]:
+        """The catalogue: one ``Task.schema()`` each."""
+        return [each.schema() for each in self.tasks()]
+
+    def __contains__(self, name: str) -> bool:
+        return self.find(name) is not None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+registry = Registry()
+"""The registry that ``@task`` uses."""
+
+
+def _origin(fn: Callable[..., Any]) -> tuple[str, str]:
+    plain = inspect.unwrap(fn)
+    module = getattr(plain, "__module__", None) or "?"
+    if module == "__main__":
+        module = _main_module()
+    return module, getattr(plain, "__qualname__", repr(plain))
+
+
+def _main_module() -> str:
+    """The name that a script's module has for those who import it, so that a worker finds its tasks."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"
+
+
+def make_task(  # noqa: PLR0913
+    fn: Callable[..., Any],
+    *,
+    registry: Registry,
+    name: str | None = None,
+    aliases: Sequence[str] = (),
+    queue: str = "default",
+    max_attempts: int = 3,
+    priority: int = 5,
+    tags: Sequence[str] = (),
+    backoff: Any = "exponential",
+    timeout: float | timedelta | None = None,
+    expires: float | timedelta | None = None,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,),
+    discard_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    tenant: str | Callable[..., str] | None = None,
+    on_child_failure: str = "fail",
+    record: bool = True,
+) -> Task[..., Any]:
+    """Check the options, make the task and register it."""
+    if isinstance(fn, (staticmethod, classmethod)) or not callable(fn):
+        raise UsageError(f"@task goes on a function, not on {type(fn).__name__}; put it under @staticmethod")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise UsageError(f"@task cannot run the generator function {fn.__qualname__}: a task returns one value")
+    if on_child_failure not in ("fail", "ignore"):
+        raise UsageError(f'on_child_failure is "fail" or "ignore", not {on_child_failure!r}')
+    options = TaskOptions(
+        queue=check_text("queue", queue),
+        max_attempts=check_attempts(max_attempts),
+        priority=check_priority(priority),
+        tags=check_tags(tags),
+        backoff=parse_backoff(backoff),
+        timeout=None if timeout is None else check_seconds("timeout", timeout),
+        expires=None if expires is None else check_seconds("expires", expires),
+        retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
+        discard_on=discard_on if isinstance(discard_on, tuple) else (discard_on,),
+        tenant="" if tenant is None else tenant if callable(tenant) else check_text("tenant", tenant, empty=True),
+        on_child_failure=on_child_failure,
+        record=record,
+    )
+    made: Task[..., Any] = Task(
+        fn,
+        check_text("task name", name if name is not None else ".".join(_origin(fn))),
+        options,
+        tuple(check_text("alias", alias) for alias in aliases),
+    )
+    registry.register(made)
+    return made
+
+
+class TaskDecorator:
+    """``@task`` of one registry: bare, or with options."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, Record[T]]], /) -> Task[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, T]], /) -> Task[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Record[T]], /) -> Task[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Task[P, T]: ...
+    @overload
+    def __call__(self, **options: Any) -> _Decorate: ...
+
+    def __call__(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        if fn is not None:
+            if isinstance(fn, str):
+                raise UsageError(f'@task takes options by name: @task(name="{fn}")')
+            return make_task(fn, registry=self.registry, **options)
+        _check_options(options)
+        return _Decorate(self.registry, options)
+
+
+class _Decorate:
+    """``@task(...)`` with its options given."""
+
+    def __init__(self, registry: Registry, options: dict[str, Any]) -> None:
+        self._registry = registry
+        self._options = options
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, Record[T]]], /) -> Task[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, T]], /) -> Task[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Record[T]], /) -> Task[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Task[P, T]: ...
+
+    def __call__(self, fn: Callable[..., Any], /) -> Any:
+        return make_task(fn, registry=self._registry, **self._options)
+
+
+_TASK_OPTIONS = frozenset(inspect.signature(make_task).parameters) - {"fn", "registry"}
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in _TASK_OPTIONS:
+            raise InvalidArguments(f"@task has no option {name!r}; it takes {', '.join(sorted(_TASK_OPTIONS))}")
+
+
+task = TaskDecorator(registry)
+"""``@task``: registers with the registry of the process."""
+
+
+def get_task(name: str) -> Task[Any, Any]:
+    """The task of this name in the registry of the process. Raises UnknownTask."""
+    return registry.get_task(name)
+
+
+def get_task_schemas() -> list[dict[str, Any]]:
+    """The catalogue of the registry of the process."""
+    return registry.get_task_schemas()
+
+
+ENDINGS: tuple[type[Ending], ...] = (Snooze, Retry, Cancel, Discard)

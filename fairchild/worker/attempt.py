@@ -1,0 +1,357 @@
+"""One attempt: from a claimed row to what it came to. A pipeline of small steps over one object; no database here."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import random
+import threading
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import copy_context
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from fairchild import codec
+from fairchild.context import CurrentJob, Enqueuer, entered
+from fairchild.db.claim import Claimed
+from fairchild.db.finish import Ended
+from fairchild.errors import (
+    AttemptCancelled,
+    AttemptInterrupted,
+    AttemptTimedOut,
+    DependencyHasNoResult,
+    InvalidArguments,
+    LeaseLost,
+    NotSerializable,
+)
+from fairchild.job import JobState
+from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
+from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
+from fairchild.tasks import Task
+
+log = logging.getLogger("fairchild.worker")
+
+MAX_MESSAGE = 8_000
+MAX_TRACEBACK = 32_000
+_OUR_FILES = (__file__,)
+
+Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
+
+
+class Attempt:
+    """A claimed job on its way through a runner thread."""
+
+    def __init__(self, claimed: Claimed, values: Values, client: Enqueuer, worker: str) -> None:
+        self.claimed = claimed
+        self.values = values
+        self.client = client
+        self.worker = worker
+        self.job: CurrentJob | None = None
+        self.released = False
+        """Given back while it still ran: whatever it comes to is dropped."""
+        self._asked: tuple[str, str] | None = None
+
+    def interrupt(self, kind: str, message: str) -> None:
+        """Ask the task to stop, now or as soon as it starts; see ``CurrentJob.check``."""
+        self._asked = (kind, message)
+        if self.job is not None:
+            self.job.interrupt(kind, message)
+
+    def run(self, task: Task[Any, Any], run_coroutine: Callable[[Coroutine[Any, Any, Any], CurrentJob], Any]) -> Ended:
+        """Run the task and say what it came to. Never raises."""
+        started = time.monotonic()
+        try:
+            job, positional, keywords = self._prepare(task, started)
+        except (DependencyHasNoResult, InvalidArguments) as error:
+            kind = "upstream_failed" if isinstance(error, DependencyHasNoResult) else "invalid_args"
+            return self._failed(error, kind, kind)
+        except Exception as error:  # noqa: BLE001 - a row that cannot be read fails alone
+            return self._failed(error, "invalid_args", "invalid_args")
+        try:
+            with entered(job):
+                value = task.fn(*positional, **keywords)
+                if task.is_async:
+                    value = run_coroutine(value, job)
+            return self._value(task, job, value)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            return self._error(task, error)
+        finally:
+            job.close()
+
+    def _prepare(self, task: Task[Any, Any], started: float) -> tuple[CurrentJob, list[Any], dict[str, Any]]:
+        claimed = self.claimed
+        stored = codec.decode(claimed.args)
+        if claimed.refs is not None:
+            for path, reference in codec.decode(claimed.refs):
+                stored = codec.place(stored, path, self._upstream(UUID(reference)))
+        job = CurrentJob(
+            id=claimed.job_id,
+            task=claimed.task,
+            queue=claimed.queue,
+            state=JobState.RUNNING,
+            args=stored,
+            priority=claimed.priority,
+            tenant=claimed.tenant,
+            attempt=claimed.attempt,
+            max_attempts=claimed.max_attempts,
+            tags=claimed.tags or [],
+            meta={} if claimed.meta is None else codec.decode(claimed.meta),
+            workflow_id=claimed.workflow_id,
+            parent_id=claimed.parent_id,
+            depth=claimed.depth,
+            timeout=claimed.timeout,
+            inserted_at=_moment(claimed.inserted),
+            scheduled_at=_moment(claimed.scheduled),
+            fence=claimed.fence,
+            client=self.client,
+            max_payload_bytes=self.client.max_payload_bytes,
+        )
+        if claimed.timeout is not None:
+            job.set_deadline(started + claimed.timeout)
+        self.job = job
+        if self._asked is not None:
+            job.interrupt(*self._asked)
+        positional, keywords = task.signature.call_arguments(stored, job)
+        return job, positional, keywords
+
+    def _upstream(self, job_id: UUID) -> Any:
+        state, result, task = self.values.get(job_id, ("missing", None, "?"))
+        if state == "completed" and result is not None:
+            return codec.decode(result)
+        if state == "completed":
+            raise DependencyHasNoResult(
+                f"this job needs the value of job {job_id} ({task}), which completed without keeping a result; "
+                "let that task return a Record"
+            )
+        raise DependencyHasNoResult(f"this job needs the value of job {job_id} ({task}), which is {state}")
+
+    def _value(self, task: Task[Any, Any], job: CurrentJob, value: Any) -> Ended:
+        if isinstance(value, Ending):
+            return self._planned(task, value)
+        children = job.close()
+        must = isinstance(value, Record)
+        plain = value.value if isinstance(value, Record) else value
+        result: bytes | None = None
+        refs: list[tuple[codec.Path, UUID]] = []
+        if task.settings.record or must:
+            try:
+                result, refs = codec.encode(plain, limit=job.max_payload_bytes, root="result")
+            except NotSerializable as error:
+                if must:
+                    return self._failed(error, "error", "error")
+                log.warning(
+                    "job %s (%s): its result is dropped: %s", job.id, task.name, error, extra={"job_id": str(job.id)}
+                )
+        waits = bool(children or refs)
+        return Ended(
+            job_id=job.id,
+            claim_id=self.claimed.claim_id,
+            state="waiting" if waits else "completed",
+            result=result,
+            value_refs=refs,
+            children=children,
+        )
+
+    def _error(self, task: Task[Any, Any], error: BaseException) -> Ended:
+        if isinstance(error, Ending):
+            return self._planned(task, error)
+        if isinstance(error, AttemptCancelled):
+            return self._ended("cancelled", reason=str(error), error=self._entry(error, "cancelled"))
+        if isinstance(error, AttemptInterrupted):
+            return self._ended("ready", spent=False, error=self._entry(error, "interrupted"))
+        if isinstance(error, LeaseLost):
+            return self._ended("ready", spent=False)  # its claim is gone, so this changes nothing
+        kind = "timeout" if isinstance(error, AttemptTimedOut) else "error"
+        settings = task.settings
+        try:
+            verdict = after_error(
+                error,
+                attempt=self.claimed.attempt,
+                max_attempts=self.claimed.max_attempts,
+                retry_on=(*settings.retry_on, AttemptTimedOut),
+                discard_on=settings.discard_on,
+                backoff=settings.backoff,
+                reason=kind,
+            )
+        except Exception as wrong:  # noqa: BLE001 - a backoff function of the user's may raise
+            log.error("task %s: its backoff function failed; the job is failed", task.name, exc_info=wrong)
+            return self._failed(error, kind, kind)
+        self._report(task, error, final=not verdict.retry)
+        if verdict.retry:
+            return self._again(verdict.delay, self._entry(error, kind))
+        return self._ended("failed", reason=verdict.reason, error=self._entry(error, kind))
+
+    def _planned(self, task: Task[Any, Any], ending: Ending) -> Ended:
+        if isinstance(ending, Snooze):
+            return self._again(ending.delay, None, spent=False)
+        if isinstance(ending, Cancel):
+            return self._ended("cancelled", reason=_bounded(ending.reason, 255))
+        if isinstance(ending, Retry) and self.claimed.attempt < self.claimed.max_attempts:
+            delay = ending.delay
+            if delay is None:
+                try:
+                    delay = delay_after(task.settings.backoff, self.claimed.attempt, ending, random.random())  # noqa: S311
+                except Exception as wrong:  # noqa: BLE001 - a backoff function of the user's may raise
+                    log.error("task %s: its backoff function failed; the job is failed", task.name, exc_info=wrong)
+                    return self._failed(ending, "error", "error")
+            return self._again(delay, self._entry(ending, "error"))
+        reason = "discarded" if isinstance(ending, Discard) else "error"
+        return self._ended("failed", reason=reason, error=self._entry(ending, "error"))
+
+    def _again(self, delay: float, error: dict[str, Any] | None, *, spent: bool = True) -> Ended:
+        if delay <= 0:
+            return self._ended("ready", error=error, spent=spent)
+        ended = self._ended("due", error=error, spent=spent)
+        ended.delay = min(delay, MAX_DELAY_SECONDS)
+        return ended
+
+    def _failed(self, error: BaseException, kind: str, reason: str) -> Ended:
+        log.error(
+            "job %s (%s) failed: %s", self.claimed.job_id, self.claimed.task, _text(error), extra=self._extra()
+        )
+        return self._ended("failed", reason=reason, error=self._entry(error, kind))
+
+    def _ended(
+        self, state: str, *, reason: str | None = None, error: dict[str, Any] | None = None, spent: bool = True
+    ) -> Ended:
+        return Ended(
+            self.claimed.job_id, self.claimed.claim_id, state, spent=spent, reason=reason, error=error
+        )
+
+    def give_back(self, message: str | None = None) -> Ended:
+        """The outcome of an attempt that never started or must stop: available again, nothing spent."""
+        error = None if message is None else self._entry(AttemptInterrupted(message), "interrupted")
+        return self._ended("ready", spent=False, error=error)
+
+    def expired(self) -> Ended:
+        """The outcome of a job that was not started in time."""
+        return self._ended("cancelled", spent=False, reason="expired")
+
+    def _entry(self, error: BaseException, kind: str) -> dict[str, Any]:
+        return {
+            "attempt": self.claimed.attempt,
+            "kind": kind,
+            "type": None if isinstance(error, Ending) else _bounded(type(error).__qualname__, 255),
+            "message": _bounded(_text(error), MAX_MESSAGE),
+            "traceback": _trace(error) if kind in ("error", "timeout") and not isinstance(error, Ending) else None,
+            "worker": self.worker,
+        }
+
+    def _extra(self) -> dict[str, Any]:
+        claimed = self.claimed
+        return {
+            "job_id": str(claimed.job_id),
+            "task": claimed.task,
+            "queue": claimed.queue,
+            "attempt": claimed.attempt,
+            "worker": self.worker,
+        }
+
+    def _report(self, task: Task[Any, Any], error: BaseException, *, final: bool) -> None:
+        claimed = self.claimed
+        message = "job %s (%s) attempt %d of %d %s: %s: %s"
+        verb = "failed for good" if final else "failed, will be tried again"
+        log.log(
+            logging.ERROR if final else logging.WARNING,
+            message,
+            claimed.job_id, task.name, claimed.attempt, claimed.max_attempts, verb, type(error).__name__,
+            _one_line(_text(error)),
+            exc_info=error if final else None,
+            extra=self._extra(),
+        )  # fmt: skip
+
+
+def _moment(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc)
+    except (OverflowError, ValueError, OSError):  # infinity, or a year that Python has not
+        return None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - str() of a user's exception may raise anything
+        return f"<{type(error).__name__} whose text cannot be read>"
+
+
+def _one_line(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)[:500]
+
+
+def _bounded(text: str, most: int) -> str:
+    """Text that PostgreSQL keeps, of at most ``most`` characters, with a mark where something was left out."""
+    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if len(clean) <= most:
+        return clean
+    half = most // 2
+    return f"{clean[:half]} [... {len(clean) - 2 * half} characters left out ...] {clean[-half:]}"
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback from the task's own first frame on."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename in _OUR_FILES:
+        tb = tb.tb_next
+    try:
+        lines = traceback.format_exception(type(error), error, tb)
+    except Exception:  # noqa: BLE001 - formatting calls __str__ of every exception in the chain
+        lines = traceback.format_tb(tb)
+    return _bounded("".join(lines), MAX_TRACEBACK)
+
+
+class CoroutineLoop:
+    """The event loop that runs ``async def`` tasks of one worker process, in a thread of its own, made when needed."""
+
+    def __init__(self, start_thread: Callable[[str, Callable[[], None]], None]) -> None:
+        self._start_thread = start_thread
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], job: CurrentJob) -> Any:
+        """Run a coroutine as part of ``job`` and wait for its value in this thread."""
+        with self._lock:
+            loop = self._loop
+            if loop is None or loop.is_closed():
+                loop = self._start()
+        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        async def guarded() -> None:  # an escaping SystemExit would end the loop for everybody
+            try:
+                answer.set_result(await coroutine)
+            except BaseException as error:  # noqa: BLE001 - carried to the runner's thread
+                answer.set_exception(error)
+
+        with entered(job):
+            loop.call_soon_threadsafe(lambda: self._tasks.add(loop.create_task(guarded())), context=copy_context())
+        try:
+            return answer.result()
+        finally:
+            loop.call_soon_threadsafe(self._forget)
+
+    def _forget(self) -> None:
+        self._tasks = {task for task in self._tasks if not task.done()}
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop = asyncio.new_event_loop()
+
+        def forever() -> None:
+            asyncio.set_event_loop(loop)
+            try:
+                loop.run_forever()
+            finally:
+                loop.close()
+
+        self._start_thread("coroutines", forever)
+        return loop
+
+    def stop(self) -> None:
+        """End the loop's thread, if there is one."""
+        with self._lock:
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._loop.stop)

@@ -1,0 +1,173 @@
+"""The finisher: gathers what attempts came to and records it in batches.
+
+A lone outcome is written at once. While others are about to come (tasks are running) it waits up to 2 ms or until 200
+are there. What the database cannot take now is kept and tried again until the worker gives up; nothing that was run is
+dropped because the database was away.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from uuid import UUID
+
+import psycopg
+
+from fairchild.config import hide_password
+from fairchild.db.connect import Database, Link, is_transient
+from fairchild.db.finish import Applied, Ended, find_unknown, finish
+from fairchild.errors import StoreError, UnknownJob
+from fairchild.worker.pool import Pool
+
+log = logging.getLogger("fairchild.worker")
+
+GATHER_SECONDS = 0.002
+BATCH = 200
+MAX_PAUSE = 10.0
+
+
+class Finisher:
+    """One thread and one connection. ``put`` an outcome; it is recorded, or reported as lost."""
+
+    def __init__(self, database: Database, on_applied: Callable[[list[Ended], Applied], None]) -> None:
+        self._database = database
+        self._on_applied = on_applied
+        self._queue: SimpleQueue[Ended | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._link: Link | None = None
+        self._give_up = threading.Event()
+        self.pool: Pool | None = None
+        self.statements = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="fairchild-finisher", daemon=True)
+        self._thread.start()
+
+    def put(self, ended: Ended) -> None:
+        """Hand an outcome over."""
+        self._queue.put(ended)
+
+    def backlog(self) -> int:
+        """Outcomes not taken up yet."""
+        return self._queue.qsize()
+
+    def stop(self, timeout: float) -> bool:
+        """Record what is there and end; whether it did within ``timeout`` seconds."""
+        self._queue.put(None)
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._give_up.set()
+            self._thread.join(1.0)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            batch, stopping = self._gather()
+            if batch:
+                self._record(batch)
+        if self._link is not None:
+            self._link.connection.close()
+
+    def _gather(self) -> tuple[list[Ended], bool]:
+        first = self._queue.get()
+        if first is None:
+            return [], True
+        batch = [first]
+        deadline = time.monotonic() + GATHER_SECONDS
+        while len(batch) < BATCH:
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                left = deadline - time.monotonic()
+                if left <= 0 or self.pool is None or self.pool.busy() == 0:
+                    break
+                try:
+                    more = self._queue.get(timeout=left)
+                except Empty:
+                    break
+            if more is None:
+                return batch, True
+            batch.append(more)
+        return batch, False
+
+    def _record(self, batch: list[Ended]) -> None:
+        """Write a batch, whatever it takes: again after a lost connection, in halves around a row that is refused."""
+        pause = 0.05
+        while not self._give_up.is_set():
+            try:
+                applied = self._write(batch)
+            except UnknownJob:
+                self._without_unknown(batch)
+                return
+            except (psycopg.Error, StoreError) as error:
+                self._drop_link()
+                if not is_transient(error):
+                    self._in_halves(batch, error)
+                    return
+                log.warning(
+                    "cannot record %d finished jobs now (%s); they are kept and tried again", len(batch), _line(error)
+                )
+                self._give_up.wait(random.uniform(0, pause))  # noqa: S311
+                pause = min(pause * 2, MAX_PAUSE)
+            else:
+                self._on_applied(batch, applied)
+                return
+        log.error(
+            "%d finished jobs could not be recorded before the worker had to stop; they will run again", len(batch)
+        )
+
+    def _write(self, batch: list[Ended]) -> Applied:
+        if self._link is None or self._link.connection.closed:
+            self._link = self._database.open("finisher", tuned=True)
+        before = self._link.statements
+        try:
+            return finish(self._link, batch, self.pool.room() if self.pool is not None else 0)
+        finally:
+            self.statements += self._link.statements - before
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            self._link.connection.close()
+            self._link = None
+
+    def _in_halves(self, batch: list[Ended], error: BaseException) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._record(batch[:middle])
+            self._record(batch[middle:])
+            return
+        ended = batch[0]
+        if ended.state == "failed" and not ended.children and ended.result is None:
+            log.error("the failure of job %s cannot be recorded: %s", ended.job_id, _line(error), exc_info=error)
+            self._on_applied(batch, Applied({ended.job_id: "refused"}, [], 0))
+            return
+        self._record([_refused(ended, f"the database refused what this attempt came to: {_line(error)}")])
+
+    def _without_unknown(self, batch: list[Ended]) -> None:
+        assert self._link is not None
+        checked = []
+        for ended in batch:
+            unknown: set[UUID] = find_unknown(self._link, [ended]) if not ended.plain else set()
+            if unknown:
+                names = ", ".join(str(each) for each in sorted(unknown))
+                checked.append(_refused(ended, f"a task was called with job {names}, which does not exist"))
+            else:
+                checked.append(ended)
+        self._record(checked)
+
+
+def _refused(ended: Ended, message: str) -> Ended:
+    entry = {"attempt": None, "kind": "error", "type": None, "message": message, "traceback": None, "worker": None}
+    return Ended(ended.job_id, ended.claim_id, "failed", reason="error", error=entry)
+
+
+def _line(error: BaseException) -> str:
+    return hide_password(" ".join(str(error).split()))[:500]

@@ -1,0 +1,183 @@
+"""The runner threads of one worker, and the books of what it holds.
+
+Every claimed job is in ``held`` from the moment its claim is known until its outcome is recorded: that number is what
+the claimer weighs, so a finisher that falls behind keeps slots taken. Hand-over is a queue; threads take one job at
+a time, or a few when jobs have been very short, so that a queue's cost is shared.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from uuid import UUID
+
+from fairchild.db.finish import Ended
+from fairchild.tasks import Registry
+from fairchild.worker.attempt import Attempt, CoroutineLoop
+
+AHEAD_SECONDS = 0.05
+MAX_AHEAD = 1000
+
+
+class Pool:
+    """N threads that run attempts and hand what they came to over to ``done``."""
+
+    def __init__(self, size: int, registry: Registry, done: Callable[[Ended], None]) -> None:
+        self.size = size
+        self._registry = registry
+        self._done = done
+        self._queue: SimpleQueue[Attempt | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._held: dict[UUID, Attempt] = {}
+        self._running: dict[UUID, Attempt] = {}
+        self._per_queue: dict[str, int] = {}
+        self._rate = 0.0
+        self._finished: deque[tuple[float, int]] = deque(maxlen=32)
+        self.last_start = time.monotonic()
+        self.idle = threading.Condition(self._lock)
+        self.on_room: Callable[[], None] = lambda: None
+        self.coroutines = CoroutineLoop(self._start_thread)
+
+    def start(self) -> None:
+        """Start the runner threads."""
+        for number in range(self.size):
+            self._start_thread(f"runner-{number}", self._run)
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=f"fairchild-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    # What the claimer asks
+
+    def room(self) -> int:
+        """How many jobs may be claimed now: free threads, and what they run in about 50 ms if jobs are short."""
+        with self._lock:
+            return self.size + self._ahead() - len(self._held)
+
+    def _ahead(self) -> int:
+        return min(MAX_AHEAD, int(self._rate * AHEAD_SECONDS))
+
+    def wants_more(self) -> bool:
+        """Whether a claim is worth its while: a thread is free, or half of what may be held ahead is used up."""
+        with self._lock:
+            waiting = len(self._held) - len(self._running)
+            return len(self._held) < self.size or waiting <= self._ahead() // 2
+
+    def held_of(self, queue: str) -> int:
+        """How many held jobs came from ``queue``."""
+        with self._lock:
+            return self._per_queue.get(queue, 0)
+
+    def add(self, attempts: list[Attempt]) -> None:
+        """Take claimed jobs on and start them as threads get free."""
+        with self._lock:
+            for attempt in attempts:
+                self._held[attempt.claimed.job_id] = attempt
+                queue = attempt.claimed.queue
+                self._per_queue[queue] = self._per_queue.get(queue, 0) + 1
+        for attempt in attempts:
+            self._queue.put(attempt)
+
+    def recorded(self, job_ids: list[UUID]) -> None:
+        """The outcomes of these jobs are written (or dropped for good): their room is free."""
+        now = time.monotonic()
+        with self._lock:
+            for job_id in job_ids:
+                attempt = self._held.pop(job_id, None)
+                if attempt is not None:
+                    self._per_queue[attempt.claimed.queue] -= 1
+            self._finished.append((now, len(job_ids)))
+            first = self._finished[0][0]
+            span = now - first
+            if span > 0.02:  # noqa: PLR2004 - a shorter span says nothing about a rate
+                self._rate = sum(n for at, n in self._finished if at > first) / span
+            if not self._held:
+                self.idle.notify_all()
+        self.on_room()
+
+    # What runs
+
+    def running(self) -> list[Attempt]:
+        """Attempts whose task has started and not ended."""
+        with self._lock:
+            return list(self._running.values())
+
+    def held(self) -> int:
+        """Jobs claimed and not recorded yet."""
+        with self._lock:
+            return len(self._held)
+
+    def busy(self) -> int:
+        """Tasks running now."""
+        return len(self._running)
+
+    def find(self, job_id: UUID) -> Attempt | None:
+        """The held attempt of a job."""
+        with self._lock:
+            return self._held.get(job_id)
+
+    def waiting(self) -> int:
+        """Jobs claimed that no thread has started."""
+        return self._queue.qsize()
+
+    def take_back(self) -> list[Attempt]:
+        """All jobs claimed that no thread has started; they will not be started."""
+        taken = []
+        while not self._queue.empty():
+            try:
+                attempt = self._queue.get_nowait()
+            except Exception:  # noqa: BLE001 - queue.Empty: a runner was faster
+                break
+            if attempt is None:
+                self._queue.put(None)
+                break
+            taken.append(attempt)
+        return taken
+
+    def wait_idle(self, timeout: float, cut: Callable[[], bool]) -> bool:
+        """Wait until nothing is held, or ``cut()`` says to stop waiting; whether nothing is held."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            while self._held and not cut():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self.idle.wait(min(left, 0.1))
+            return not self._held
+
+    def stop(self, timeout: float) -> bool:
+        """Let every thread end after its current job; whether all did within ``timeout`` seconds."""
+        self.coroutines.stop()
+        for _ in range(self.size):
+            self._queue.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        while True:
+            attempt = self._queue.get()
+            if attempt is None:
+                return
+            job_id = attempt.claimed.job_id
+            self.last_start = time.monotonic()
+            with self._lock:
+                self._running[job_id] = attempt
+            task = self._registry.find(attempt.claimed.task)
+            if task is None:  # it was registered when the job was claimed
+                ended = attempt.give_back()
+            else:
+                ended = attempt.run(task, self.coroutines.run)
+            with self._lock:
+                if self._running.get(job_id) is attempt:
+                    del self._running[job_id]
+                dropped = attempt.released
+            attempt.job = None
+            if not dropped:
+                self._done(ended)

@@ -1,0 +1,329 @@
+"""One process's worker: its threads, and the order in which they start and stop.
+
+    claimer --attempts--> runner threads --outcomes--> finisher
+       ^ woken by the listener, by runners with room, by what this process enqueues
+    heartbeat: beats, hears cancellations, watches the other workers
+
+Stopping: claiming first, then what was claimed and not started goes back, then running jobs end in their time, then
+they are asked to stop, then they are given back (fenced: whatever they still come to is dropped), then the finisher
+writes what is left. The heartbeat ends last, so that the lease holds for as long as anything runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import msgspec
+
+from fairchild.db import lease
+from fairchild.db.connect import Link
+from fairchild.db.finish import Applied, Ended
+from fairchild.db.wake import channel
+from fairchild.errors import UsageError
+from fairchild.loop import Loop
+from fairchild.tasks import check_text
+from fairchild.upkeep.observer import Observer
+from fairchild.worker.claimer import Claimer
+from fairchild.worker.finisher import Finisher
+from fairchild.worker.listener import Listener
+from fairchild.worker.pool import Pool
+
+if TYPE_CHECKING:
+    from fairchild.client import Fairchild
+
+log = logging.getLogger("fairchild.worker")
+
+ASK_SECONDS = 1.0
+MAX_CONCURRENCY = 1000
+Queues = Mapping[str, "int | None"] | Sequence[str] | None
+
+
+class Worker:
+    """Runs jobs in threads of this process.
+
+    ``queues``: names, or ``{name: slots}``; None is every queue with jobs whose task is registered here.
+    ``concurrency``: how many jobs run at once. ``lease``: seconds; a worker that has not beaten for half of it is
+    taken for dead by the others and its jobs run elsewhere. ``shutdown_timeout``: seconds that running jobs get to end.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        client: Fairchild,
+        queues: Queues = None,
+        concurrency: int = 10,
+        *,
+        name: str | None = None,
+        lease: float = 30.0,
+        heartbeat_interval: float | None = None,
+        poll_interval: float = 1.0,
+        shutdown_timeout: float = 30.0,
+    ) -> None:
+        self._queues = parse_queues(queues)
+        if not isinstance(concurrency, int) or not 1 <= concurrency <= MAX_CONCURRENCY:
+            raise UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, got {concurrency!r}")
+        self.heartbeat_interval = min(5.0, lease / 6) if heartbeat_interval is None else heartbeat_interval
+        if not 0 < self.heartbeat_interval <= lease / 4:
+            raise UsageError(
+                f"heartbeat_interval ({self.heartbeat_interval} s) must be positive and at most a quarter of the lease "
+                f"({lease} s): a worker that misses two beats must not be taken for dead"
+            )
+        if poll_interval <= 0 or shutdown_timeout < 0:
+            raise UsageError("poll_interval must be positive and shutdown_timeout not negative")
+        self.client = client
+        self.concurrency = concurrency
+        self.lease = lease
+        self.shutdown_timeout = shutdown_timeout
+        self.name = check_text("worker name", name) if name is not None else f"{socket.gethostname()}:{os.getpid()}"
+        self._poll_interval = poll_interval
+        self._state = threading.Lock()
+        self._started = False
+        self._cut = False
+        self.session: UUID | None = None
+        self.counts = {"completed": 0, "failed": 0, "cancelled": 0, "lost": 0}
+
+    # Starting and stopping
+
+    def start(self) -> Worker:
+        """Enter a session and start the threads. Raises StoreError if the tables are not there."""
+        with self._state:
+            if self._started:
+                raise UsageError(f"worker {self.name} has been started already")
+            if not len(self.client.registry):
+                raise UsageError("no task is registered: import the modules that define them before starting a worker")
+            database = self.client.database
+            self._cut = False
+            self._heart: Link | None = None
+            self._finisher = Finisher(database, self._applied)
+            self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
+            self._finisher.pool = self._pool
+            self._claimer = Claimer(
+                database,
+                self._pool,
+                self._finisher,
+                self.client.registry,
+                self.client,
+                worker=self.name,
+                queues=self._queues,
+                poll_interval=self._poll_interval,
+            )
+            self._claiming = Loop("claimer", self._claimer.step)
+            self._pool.on_room = self._room
+            self._beating = Loop("heartbeat", self._beat)
+            self._listener = Listener(database, channel(database.schema), self.wake)
+            self._listening = Loop("listener", self._listener.step)
+            self._heart = database.open("heartbeat")
+            self._observer = Observer(uuid4())
+            self._open_session()
+            self._finisher.start()
+            self._pool.start()
+            self._beating.start()
+            self._claiming.start()
+            if not database.config.pooler:
+                self._listening.start()
+            self.client.add_wake(self.wake)
+            self._started = True
+        log.info(
+            "worker %s runs %d jobs at once from %s",
+            self.name, self.concurrency, ", ".join(self._queues) if self._queues else "all queues",
+        )  # fmt: skip
+        return self
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stop claiming, let running jobs end for up to ``timeout`` seconds, give back the rest; whether all ended."""
+        with self._state:
+            if not self._started:
+                return True
+            self._started = False
+        limit = self.shutdown_timeout if timeout is None else timeout
+        self.client.remove_wake(self.wake)
+        self._claiming.stop()
+        self._set_state("draining")
+        self._claiming.join(10.0)
+        for attempt in self._pool.take_back():
+            self._finisher.put(attempt.give_back())
+        ended = self._pool.wait_idle(limit, self._is_cut)
+        if not ended:
+            ended = self._interrupt()
+        self._pool.stop(0.5 if not ended else 5.0)
+        self._finisher.stop(10.0)
+        self._listening.stop()
+        self._set_state("stopped")
+        self._beating.stop()
+        for loop in (self._listening, self._beating):
+            loop.join(5.0)
+        self._claimer.close()
+        self._listener.close()
+        if self._heart is not None:
+            self._heart.connection.close()
+        log.info("worker %s has stopped", self.name)
+        return ended
+
+    def quit(self) -> None:
+        """Cut a ``stop()`` short: running jobs are given back now. Only sets a flag: signal handlers call it."""
+        self._cut = True
+
+    def _is_cut(self) -> bool:
+        return self._cut
+
+    def _interrupt(self) -> bool:
+        """Ask what still runs to stop; give back what does not."""
+        for attempt in self._pool.running():
+            attempt.interrupt("interrupted", "the worker is shutting down")
+        if not self._cut and self._pool.wait_idle(ASK_SECONDS, self._is_cut):
+            return True
+        left = self._pool.running()
+        for attempt in left:
+            attempt.released = True
+            self._finisher.put(attempt.give_back("the worker shut down while the job ran"))
+            log.warning(
+                "job %s (%s) still ran at shutdown; it was given back and no attempt was spent",
+                attempt.claimed.job_id, attempt.claimed.task,
+            )  # fmt: skip
+        return not left
+
+    def __enter__(self) -> Worker:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # What its threads report
+
+    def wake(self) -> None:
+        """Something may have become available: look now."""
+        self._claimer.woken()
+        self._claiming.wake()
+
+    def _room(self) -> None:
+        if self._pool.wants_more():
+            self._claiming.wake()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has been started and all its loops are running."""
+        return self._started and self._claiming.alive() and self._beating.alive()
+
+    @property
+    def statements(self) -> int:
+        """Statements issued on the claim and finish paths so far."""
+        return self._claimer.statements + self._finisher.statements
+
+    def _applied(self, batch: list[Ended], applied: Applied) -> None:
+        for ended in batch:
+            if ended.job_id not in applied.lost and ended.state in self.counts:
+                self.counts[ended.state] += 1
+        for job_id, why in applied.lost.items():
+            self.counts["lost"] += 1
+            if why != "already":
+                log.warning(
+                    "job %s: this worker's attempt had lost its claim (%s); its outcome was dropped and nothing was "
+                    "overwritten",
+                    job_id, why,
+                )  # fmt: skip
+        self._pool.recorded([ended.job_id for ended in batch])
+        if applied.promoted:
+            self.wake()
+        self.client.jobs_ended()
+
+    def _open_session(self) -> None:
+        assert self._heart is not None
+        schemas = self.client.registry.get_task_schemas()
+        digest = hashlib.sha256(msgspec.json.encode(schemas, enc_hook=repr, order="sorted")).hexdigest()
+        session = lease.Session(
+            id=uuid4(),
+            name=self.name,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=None if self._queues is None else list(self._queues),
+            concurrency=self.concurrency,
+            lease=self.lease,
+            catalog=digest,
+            schemas=schemas,
+            metadata={"python": platform.python_version(), "platform": sys.platform},
+        )
+        lease.open_session(self._heart, session)
+        self.session = self._claimer.session = self._observer.own = session.id
+
+    def _beat(self) -> float:
+        started = time.monotonic()
+        if self._heart is None or self._heart.connection.closed:
+            self._heart = self.client.database.open("heartbeat")
+        try:
+            self._beat_once(self._heart)
+        except BaseException:
+            self._heart.connection.close()
+            raise
+        return max(0.0, self.heartbeat_interval - (time.monotonic() - started))
+
+    def _beat_once(self, link: Link) -> None:
+        assert self.session is not None
+        state = lease.beat(link, self.session)
+        if state is None:
+            self._declared_dead()
+            return
+        self._claimer.paused = state == "paused"
+        for job_id, claim_id, reason in lease.cancel_requests(link, self.session):
+            attempt = self._pool.find(job_id)
+            if attempt is not None and attempt.claimed.claim_id == claim_id:
+                attempt.interrupt("cancelled", reason)
+        if self._observer.look(link):
+            self.wake()
+
+    def _declared_dead(self) -> None:
+        """The others took us for dead. What we run is theirs by now or soon; we go on under a new session."""
+        log.warning(
+            "worker %s was taken for dead (no beat for %.1f s); its running jobs are dropped, it goes on under a new "
+            "session",
+            self.name, self.lease / 2,
+        )  # fmt: skip
+        self._claimer.session = None
+        for attempt in self._pool.running():
+            attempt.interrupt("lost", f"job {attempt.claimed.job_id} belongs to another worker by now")
+        self._open_session()
+
+    def _set_state(self, state: str) -> None:
+        try:
+            with self.client.database.link() as link:
+                if self.session is not None:
+                    lease.set_state(link, self.session, state)
+        except Exception as error:  # noqa: BLE001 - stopping goes on without the database; the lease covers it
+            log.warning("worker %s could not report that it is %s: %s", self.name, state, error)
+
+
+def parse_queues(queues: Queues) -> dict[str, int | None] | None:
+    """``["a", "b:2"]`` or ``{"a": None, "b": 2}`` as the latter; None is all queues."""
+    if queues is None:
+        return None
+    if isinstance(queues, str):
+        queues = queues.split(",")
+    if isinstance(queues, Mapping):
+        pairs = list(queues.items())
+    else:
+        pairs = []
+        for each in queues:
+            name, colon, slots = str(each).strip().rpartition(":")
+            if colon and slots.isdecimal():
+                pairs.append((name, int(slots)))
+            else:
+                pairs.append((str(each).strip(), None))
+    parsed: dict[str, int | None] = {}
+    for name, number in pairs:
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise UsageError(f"queue {name!r} needs at least 1 slot, got {number!r}")
+        parsed[check_text("queue", name)] = number
+    if not parsed:
+        raise UsageError("queues is empty; leave it out for all queues")
+    return parsed
