@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
+from fairchild import codec
 from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
@@ -59,6 +60,7 @@ class CurrentJob(Job):
     _children: list[NewJob] = field(default_factory=list, repr=False)
     _signal: Callable[[], BaseException] | None = field(default=None, repr=False)
     _closed: bool = field(default=False, repr=False)
+    _meta_json: bytes | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __fairchild_reference__(self) -> NoReturn:
@@ -92,6 +94,19 @@ class CurrentJob(Job):
             raise self._signal()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise AttemptTimedOut(f"job {self.id} ran past its timeout of {self.timeout} s")
+
+    def update_meta(self, changes: Mapping[str, Any]) -> None:
+        """Merge ``changes`` into the job's meta. Stored when the attempt ends, whatever it comes to.
+
+        Raises NotSerializable for what JSON cannot hold; nothing is changed then.
+        """
+        merged = {**self.meta, **changes}
+        self._meta_json = codec.encode(merged, limit=self.max_payload_bytes, root="meta").json
+        self.meta = codec.decode(self._meta_json)
+
+    def changed_meta(self) -> bytes | None:
+        """The meta as JSON text if this attempt changed it."""
+        return self._meta_json
 
     def wrap(self, fn: F) -> F:
         """``fn``, running as part of this job in whatever thread calls it: tasks it calls become children."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
@@ -23,7 +24,8 @@ class JobState(str, Enum):
     def __str__(self) -> str:
         return self.value
 
-    __format__ = str.__format__
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
 
     @property
     def ended(self) -> bool:
@@ -153,6 +155,15 @@ class Job:
             if each.name not in ("_client", "conflict"):
                 setattr(self, each.name, getattr(other, each.name))
         return self
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Job:
+        """A Job from a row of the view ``fairchild_jobs``, as a dict; columns it does not know are left out."""
+        known = {each.name for each in fields(cls) if not each.name.startswith("_")}
+        given = {name: value for name, value in row.items() if name in known}
+        given["state"] = JobState(given.get("state", JobState.AVAILABLE))
+        given["has_result"] = given.get("result") is not None if "has_result" not in given else given["has_result"]
+        return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields under their API names, in JSON's own types."""

@@ -11,21 +11,21 @@ from fairchild.config import hide_password
 
 log = logging.getLogger("fairchild.worker")
 
-MAX_PAUSE = 30.0
+MAX_PAUSE = 2.0
 
 
 class Loop:
     """Repeats ``step`` in a thread of its own. ``step`` returns seconds to rest (None: until woken).
 
-    A step that raises is reported and repeated after a pause that grows from 50 ms to 30 s, with full jitter, as long
-    as it goes on failing: what a database's restart breaks, its return mends. Starting and stopping may be repeated
-    and may come from any thread, also before the start.
+    A step that raises is reported and repeated after a pause that grows from 50 ms to ``max_pause`` seconds, with full
+    jitter, as long as it goes on failing: what a database's restart breaks, its return mends. Starting and
+    stopping may be repeated and may come from any thread, also before the start.
     """
 
-    def __init__(self, name: str, step: Callable[[], float | None], *, on_error: Callable[[], None] | None = None) -> None:
+    def __init__(self, name: str, step: Callable[[], float | None], *, max_pause: float = MAX_PAUSE) -> None:
         self.name = name
         self._step = step
-        self._on_error = on_error
+        self._max_pause = max_pause
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -70,7 +70,7 @@ class Loop:
                 self.failures = 0
             except Exception as error:  # noqa: BLE001 - every failure of a step is reported and tried again
                 self.failures += 1
-                rest = random.uniform(0, min(MAX_PAUSE, 0.05 * 2 ** min(self.failures, 12)))  # noqa: S311
+                rest = random.uniform(0, min(self._max_pause, 0.05 * 2 ** min(self.failures, 12)))
                 self._report(error, rest)
             if not self._stopping:
                 self._wake.wait(rest)
@@ -84,5 +84,3 @@ class Loop:
                 "%s: %s: %s; failure %d in a row, trying again in %.1f s",
                 self.name, type(error).__name__, text, self.failures, rest,
             )  # fmt: skip
-        if self._on_error is not None:
-            self._on_error()

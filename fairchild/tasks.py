@@ -11,6 +11,7 @@ import functools
 import inspect
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -181,6 +182,7 @@ class Configured(Generic[P, R]):
         job = context.get_current_job()
         if job is None:
             plain, _ = self._split(kwargs)
+            _warn_outside(self.task.name)
             return self.task.run_here(args, plain)
         arguments, options = self._split(kwargs)
         if "connection" in options:
@@ -440,6 +442,23 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if ok:
         return outcome
     raise outcome
+
+
+_warned_outside: set[str] = set()
+
+
+def _warn_outside(name: str) -> None:
+    """Say once per task that a thread of the user's own, in a process that runs jobs, belongs to no job."""
+    if name in _warned_outside or threading.current_thread() is threading.main_thread():
+        return
+    if any(each.name.startswith("fairchild-runner-") for each in threading.enumerate()):
+        _warned_outside.add(name)
+        warnings.warn(
+            f"task {name} was called in a thread that belongs to no job, so it ran here and now. If a job started "
+            "that thread and the call should be its child, start it with job.wrap(function)",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 class Registry:

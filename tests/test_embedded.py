@@ -28,6 +28,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what root does")
 def folder() -> Iterator[Path]:
     """A short path of a folder that does not exist yet; its server is stopped and it is deleted afterwards."""
     above = Path(tempfile.mkdtemp(prefix="fairchild-test-")).resolve()
+    above.chmod(0o755)  # so that there is nothing to open for the server of a root
     path = above / "db"
     yield path
     for server in [each for each in above.rglob("lock") if each.is_file()]:
@@ -40,11 +41,14 @@ def postmaster(folder: Path) -> int | None:
     """The process of the server in a folder, if it runs."""
     try:
         pid = int((folder / "data" / "postmaster.pid").read_text().split("\n")[0])
+    except FileNotFoundError:
+        return None
+    try:
         os.kill(pid, 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except ProcessLookupError:
         return None
     except PermissionError:
-        pass
+        return pid
     return pid
 
 
@@ -340,7 +344,7 @@ def test_a_cluster_of_a_version_that_is_not_bundled_is_refused(folder: Path) -> 
 
 def test_it_makes_no_noise_and_ignores_what_is_meant_for_clients(folder: Path) -> None:
     done = python(
-        START + "import psycopg\nprint(psycopg.connect(url).info.port)\n",
+        START + "import psycopg\nwith psycopg.connect(url) as connection:\n    print(connection.info.port)\n",
         folder,
         XDG_RUNTIME_DIR="/nonexistent",
         PGPORT="7777",
@@ -447,7 +451,7 @@ def test_as_root_a_folder_out_of_reach_is_opened_to_passing_through_only(
 def test_as_root_programs_out_of_reach_are_linked_to_where_they_can_be_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundled, libraries = embedded._bundled(folder, None)  # noqa: SLF001
+    bundled, libraries = embedded._bundled(folder, None)
     private = folder.parent / "site-packages"
     shutil.copytree(bundled, private / "package" / bundled.name, copy_function=os.link)
     shutil.copytree(libraries, private / libraries.name, copy_function=os.link)

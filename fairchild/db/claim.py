@@ -122,10 +122,8 @@ def claim(
 ) -> list[Claimed]:
     """Up to ``room`` jobs of ``tasks``, first those of earlier lanes, each now held under ``claim_id``."""
     document = msgspec.json.encode([each._asdict() for each in lanes]).decode()
-    rows = link.rows(
-        CLAIM, {"lanes": document, "tasks": tasks, "room": room, "claim_id": claim_id, "session": session}
-    )
-    return [Claimed(*row, claim_id) for row in rows]
+    rows = link.rows(CLAIM, {"lanes": document, "tasks": tasks, "room": room, "claim_id": claim_id, "session": session})
+    return [Claimed._make((*row, claim_id)) for row in rows]
 
 
 def find_queues(link: Link, most: int = 1000) -> list[str]:
@@ -142,5 +140,3 @@ def promote_due(link: Link, room: int = 0) -> tuple[int, float | None]:
 def find_claim(link: Link, claim_id: UUID) -> list[UUID]:
     """The jobs that a claim took."""
     return [row[0] for row in link.rows(FIND_CLAIM, {"claim_id": claim_id})]
-
-

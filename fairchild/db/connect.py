@@ -39,12 +39,11 @@ _TCP = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-# The hot statements are written so that a nested loop over a handful of rows and one index is right whatever the
-# statistics say, and statistics of a queue's tables are mostly of a moment when they were empty.
+# The hot statements reach each table by an index, whatever the statistics say; those of a queue's tables are mostly of
+# a moment when they were empty, and would have the planner scan them. Correctness needs none of these settings.
 _WORKER_SETTINGS = (
     "SET plan_cache_mode = force_generic_plan",
     "SET enable_seqscan = off",
-    "SET enable_hashjoin = off",
     "SET enable_mergejoin = off",
     "SET jit = off",
 )
@@ -251,7 +250,7 @@ class Database:
 
     @property
     def _prepare(self) -> bool | None:
-        return False if self.config.pooler else True
+        return not self.config.pooler
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
         connection.adapters.register_loader("jsonb", _RawJson)
@@ -323,6 +322,11 @@ class Database:
             pool.close()
 
 
+STORE_ERRORS: tuple[type[Exception], ...] = (psycopg.Error, StoreError)
+"""Whatever a statement may fail with."""
+REPLY_LOST: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError)
+"""After these nobody knows whether the statement was done."""
+
 _TRANSIENT_CLASSES = ("08", "53", "57", "58")
 _TRANSIENT_STATES = ("40001", "40P01", "55P03", "25006", "25P03", "26000", "42P05", "0A000")
 
@@ -362,7 +366,7 @@ def retrying(step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05
         except (StoreError, psycopg.Error) as error:
             if left == 0 or not is_transient(error):
                 raise
-        time.sleep(random.uniform(0, delay))  # noqa: S311
+        time.sleep(random.uniform(0, delay))
         delay *= 3
     raise AssertionError("unreachable")
 

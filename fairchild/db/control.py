@@ -43,7 +43,7 @@ WITH locked AS MATERIALIZED (
   SELECT job_id FROM {waiting} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE)
 DELETE FROM {waiting} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id""",
 )
-# Reads the lanes of these jobs from end to end: ready has no index by job, which would cost every job to make this fast.
+# Reads the lanes of these jobs from end to end: an index of ready by job would cost every job to make this fast.
 LEAVE_READY = Sql(
     "leave_ready",
     """
@@ -62,9 +62,7 @@ ASK_RUNNING = Sql(
 UPDATE {claims} SET cancel_reason = coalesce(cancel_reason, %(reason)s)
  WHERE job_id = ANY(%(ids)s::uuid[]) RETURNING job_id""",
 )
-STILL_PENDING = Sql(
-    "still_pending", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending'"
-)
+STILL_PENDING = Sql("still_pending", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending'")
 
 # Retry. All rows it may touch are locked in order of id first.
 LOCK_JOBS = Sql(

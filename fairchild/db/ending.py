@@ -32,41 +32,45 @@ counted AS (
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, count(*)
     FROM written WHERE state <> 'pending' GROUP BY queue, task, state)"""
 
-# hit: one row per (ended job, job it holds back). sums: the same per job held back.
+# hit: one row per (ended job, job it holds back). sums: the same per job held back. Tables are reached through
+# laterals with OFFSET 0, which stay one probe of the primary key per row whatever the planner believes of a table that
+# was empty when it last looked. The lateral that locks runs in the order of sums, so locks are taken by job id.
 _COUNT_DOWN = """
 ended AS MATERIALIZED (SELECT id, state, parent_id FROM written WHERE state <> 'pending'),
 hit AS (
   SELECT e.downstream AS job_id, 1 AS deps, 0 AS children,
          CASE WHEN u.state <> 'completed' AND e.policy = 'need' THEN u.id END AS failed_dep, NULL::uuid AS failed_child
-    FROM {edges} e JOIN ended u ON u.id = e.upstream
-   WHERE e.upstream = ANY(ARRAY(SELECT id FROM ended))
+    FROM ended u CROSS JOIN LATERAL (SELECT downstream, policy FROM {edges} WHERE upstream = u.id OFFSET 0) e
   UNION ALL
   SELECT parent_id, 0, 1, NULL, CASE WHEN state <> 'completed' THEN id END FROM ended WHERE parent_id IS NOT NULL),
 sums AS MATERIALIZED (
   SELECT job_id, sum(deps)::int AS deps, sum(children)::int AS children,
          (array_agg(failed_dep) FILTER (WHERE failed_dep IS NOT NULL))[1] AS failed_dep,
          (array_agg(failed_child) FILTER (WHERE failed_child IS NOT NULL))[1] AS failed_child
-    FROM hit GROUP BY job_id),
+    FROM hit GROUP BY job_id ORDER BY job_id),
 counted_down AS MATERIALIZED (
-  SELECT w.job_id, w.ran, w.deps - s.deps AS deps, w.children - s.children AS children,
+  SELECT s.job_id, w.ran, w.deps - s.deps AS deps, w.children - s.children AS children,
          coalesce(w.failed_dep, s.failed_dep) AS failed_dep, coalesce(w.failed_child, s.failed_child) AS failed_child
-    FROM sums s JOIN {waiting} w ON w.job_id = s.job_id
-   ORDER BY w.job_id
-     FOR UPDATE OF w)"""
+    FROM sums s CROSS JOIN LATERAL (
+      SELECT ran, deps, children, failed_dep, failed_child FROM {waiting} WHERE job_id = s.job_id OFFSET 0
+         FOR UPDATE) w)"""
 
 # From the new counters (counted_down, locked in order) to what they mean.
 PROMOTE = """
 freed AS (
-  DELETE FROM {waiting} w USING counted_down l
-   WHERE w.job_id = l.job_id AND NOT l.ran AND l.failed_dep IS NULL AND l.deps <= 0
-  RETURNING w.job_id),
-lowered AS (
-  UPDATE {waiting} w
-     SET deps = l.deps, children = l.children, failed_dep = l.failed_dep, failed_child = l.failed_child,
-         settle = CASE WHEN l.ran THEN l.deps <= 0 AND l.children <= 0 ELSE l.failed_dep IS NOT NULL END
-    FROM counted_down l
-   WHERE w.job_id = l.job_id AND NOT (NOT l.ran AND l.failed_dep IS NULL AND l.deps <= 0)
-  RETURNING w.job_id, w.settle),
+  DELETE FROM {waiting}
+   WHERE job_id = ANY(ARRAY(
+     SELECT job_id FROM counted_down WHERE NOT ran AND failed_dep IS NULL AND deps <= 0))
+  RETURNING job_id),
+lowered AS (  -- all of these rows exist and are locked; this form of UPDATE needs no join and sees their last version
+  INSERT INTO {waiting} (job_id, deps, children, failed_dep, failed_child, settle)
+  SELECT job_id, deps, children, failed_dep, failed_child,
+         CASE WHEN ran THEN deps <= 0 AND children <= 0 ELSE failed_dep IS NOT NULL END
+    FROM counted_down WHERE ran OR failed_dep IS NOT NULL OR deps > 0
+  ON CONFLICT (job_id) DO UPDATE
+     SET deps = excluded.deps, children = excluded.children, failed_dep = excluded.failed_dep,
+         failed_child = excluded.failed_child, settle = excluded.settle
+  RETURNING job_id, settle),
 free AS MATERIALIZED (
   SELECT id, queue, priority, tenant, task, scheduled_at FROM {jobs} WHERE id = ANY(ARRAY(SELECT job_id FROM freed))),
 promoted AS (

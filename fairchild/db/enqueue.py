@@ -89,9 +89,7 @@ ON CONFLICT DO NOTHING""",
 # Older jobs that new ones wait for. Takes no lock: the caller's transaction may stay open for long, and a worker's
 # finish must not wait for it. If one of them ends before that transaction commits, its finish cannot see the new edge;
 # such jobs are marked late, and the sweep of db/settle.py counts their upstreams again.
-UPSTREAM_STATES = Sql(
-    "upstream_states", "SELECT id, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])"
-)
+UPSTREAM_STATES = Sql("upstream_states", "SELECT id, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])")
 
 COPY_JOBS = Sql(
     "copy_jobs",
@@ -263,7 +261,10 @@ def _copyable(job: NewJob, placements: dict[UUID, _Placement]) -> bool:
 
 
 def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) -> None:
-    rows, ready, waiting, edges = [], [], [], []
+    rows: list[str] = []
+    ready: list[str] = []
+    waiting: list[str] = []
+    edges: list[str] = []
     for job in jobs:
         placement = placements.get(job.id, _FREE)
         queue, tenant, task = _escaped(job.queue), _escaped(job.tenant), _escaped(job.task)

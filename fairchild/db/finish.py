@@ -43,6 +43,8 @@ class Ended:
     error: dict[str, Any] | None = None
     delay: float = 0.0
     children: list[NewJob] = field(default_factory=list)
+    meta: bytes | None = None
+    """The job's new meta as JSON text; None leaves it as it is."""
 
     @property
     def plain(self) -> bool:
@@ -58,40 +60,42 @@ class Applied(NamedTuple):
     promoted: int
 
 
+# Every finisher, for each batch. Each table is reached through its primary key from the batch's own rows; see TAIL.
 FINISH = Sql(
     "finish",
     """
 WITH input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS t(
     job_id uuid, claim_id uuid, state text, spent int, reason text, kept boolean, result jsonb, value_refs jsonb,
-    error jsonb, delay float8, children int, deps int)),
+    error jsonb, delay float8, children int, deps int, meta jsonb)),
 mine AS (
-  DELETE FROM {claims} c
-   WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM input))
-     AND (c.job_id, c.claim_id) IN (SELECT job_id, claim_id FROM input)
-  RETURNING c.job_id, c.claim_id, c.session, c.claimed_at),
+  DELETE FROM {claims} c USING input i
+   WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM input)) AND c.job_id = i.job_id AND c.claim_id = i.claim_id
+  RETURNING c.session, c.claimed_at, i.*),
 written AS (
   UPDATE {jobs} t
-     SET state = CASE WHEN i.state IN ('completed', 'failed', 'cancelled') THEN i.state ELSE 'pending' END,
-         ended_at = CASE WHEN i.state IN ('completed', 'failed', 'cancelled') THEN statement_timestamp() END,
-         reason = i.reason,
-         attempt = t.attempt + i.spent,
-         result = CASE WHEN i.kept THEN coalesce(i.result, 'null'::jsonb) END,
-         value_refs = i.value_refs,
+     SET state = CASE WHEN m.state IN ('completed', 'failed', 'cancelled') THEN m.state ELSE 'pending' END,
+         ended_at = CASE WHEN m.state IN ('completed', 'failed', 'cancelled') THEN statement_timestamp() END,
+         reason = m.reason,
+         attempt = t.attempt + m.spent,
+         result = CASE WHEN m.kept THEN coalesce(m.result, 'null'::jsonb) END,
+         value_refs = m.value_refs,
+         meta = coalesce(m.meta, t.meta),
          errors = """
-    + APPEND_ERROR.replace("{entry}", "(i.error || jsonb_build_object('at', statement_timestamp()))")
+    + APPEND_ERROR.replace("{entry}", "(m.error || jsonb_build_object('at', statement_timestamp()))")
     + """,
          claim_id = m.claim_id, session = m.session, attempted_at = m.claimed_at
-    FROM input i JOIN mine m ON m.job_id = i.job_id AND m.claim_id = i.claim_id
-   WHERE t.id = i.job_id
-  RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, i.state AS next, i.delay, i.children,
-            i.deps),"""
+    FROM mine m CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) x
+   WHERE t.ctid = x.tid  -- nobody writes the row of a job whose claim is held
+  RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, m.state AS next, m.delay, m.children,
+            m.deps),"""
     + TAIL
     + ","
     + WAKE
     + """
 SELECT 'lost', i.job_id, i.claim_id, 0 FROM input i
- WHERE NOT EXISTS (SELECT 1 FROM mine m WHERE m.job_id = i.job_id AND m.claim_id = i.claim_id)
+ WHERE (SELECT count(*) FROM mine) < (SELECT count(*) FROM input)
+   AND NOT EXISTS (SELECT 1 FROM mine m WHERE m.job_id = i.job_id AND m.claim_id = i.claim_id)
 UNION ALL
 SELECT 'settle', job_id, NULL, 0 FROM lowered WHERE settle
 UNION ALL
@@ -106,6 +110,7 @@ SELECT j.id, j.claim_id, c.claim_id FROM {jobs} j LEFT JOIN {claims} c ON c.job_
  WHERE j.id = ANY(%(ids)s::uuid[])""",
 )
 
+
 def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
     """Apply a batch of outcomes; ``room`` is how many promoted jobs this worker can take itself.
 
@@ -117,7 +122,7 @@ def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
         settled = settle(link, marked, room) if marked else []
         return Applied(_why(link, lost), settled, promoted)
     with link.atomic():
-        foreign = _foreign(link, batch)
+        foreign = _foreign(batch)
         lost, marked, promoted = _write(link, batch, room, foreign)
         gone = {job_id for job_id, _ in lost}
         kept = [ended for ended in batch if ended.job_id not in gone]
@@ -140,7 +145,7 @@ def find_unknown(link: Link, batch: list[Ended]) -> set[UUID]:
     return unknown_upstreams(link, wanted)
 
 
-def _foreign(link: Link, batch: list[Ended]) -> dict[UUID, list[UUID]]:
+def _foreign(batch: list[Ended]) -> dict[UUID, list[UUID]]:
     """For each outcome, the jobs whose value it returned and that are not its own children."""
     found: dict[UUID, list[UUID]] = {}
     for ended in batch:
@@ -179,6 +184,8 @@ def _document(ended: Ended, foreign: int) -> dict[str, Any]:
     }
     if ended.result is not None:
         row["result"] = msgspec.Raw(ended.result)
+    if ended.meta is not None:
+        row["meta"] = msgspec.Raw(ended.meta)
     if ended.reason is not None:
         row["reason"] = ended.reason
     if ended.error is not None:

@@ -22,7 +22,7 @@ import msgspec
 
 from fairchild.db import wake
 from fairchild.db.connect import Link
-from fairchild.db.ending import APPEND_ERROR, TAIL, WAKE
+from fairchild.db.ending import APPEND_ERROR, TAIL
 from fairchild.db.settle import settle
 from fairchild.db.statement import Sql
 
@@ -90,7 +90,7 @@ WITH orphans AS MATERIALIZED (
      FOR UPDATE OF c SKIP LOCKED),
 mine AS (
   DELETE FROM {claims} c USING orphans o
-   WHERE c.job_id = o.job_id AND c.claim_id = o.claim_id
+   WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM orphans)) AND c.job_id = o.job_id AND c.claim_id = o.claim_id
   RETURNING c.job_id),
 written AS (
   UPDATE {jobs} t
@@ -103,12 +103,13 @@ written AS (
     + APPEND_ERROR.replace("{entry}", "x.entry")
     + """
     FROM mine m JOIN orphans o ON o.job_id = m.job_id
+    CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) y
     CROSS JOIN LATERAL (SELECT jsonb_build_object(
       'attempt', NULL, 'kind', 'lost', 'type', NULL, 'traceback', NULL, 'worker', o.worker,
       'message', 'worker ' || coalesce(o.worker, o.session::text) || ' was lost while it held this job; no attempt '
                  || 'was spent',
       'at', statement_timestamp()) AS entry) x
-   WHERE t.id = m.job_id
+   WHERE t.ctid = y.tid
   RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, 'ready'::text AS next,
             NULL::float8 AS delay, 0 AS children, 0 AS deps),"""
     + TAIL

@@ -43,7 +43,8 @@ READ_RESULTS = Sql(
     "SELECT id, state, result, task FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])",
 )
 
-# Ends jobs that hold no place any more. A parent that fails keeps what its function returned, for a retry of a child. Used for settled jobs and for cancelled ones; locks jobs, then waiting, by id.
+# Ends jobs that hold no place any more. A parent that fails keeps what its function returned, for a retry of a child.
+# Used for settled jobs and for cancelled ones; locks jobs, then waiting, by id.
 END_JOBS = Sql(
     "end_jobs",
     """
@@ -60,8 +61,8 @@ written AS (
          errors = """
     + APPEND_ERROR.replace("{entry}", "(i.error || jsonb_build_object('at', statement_timestamp()))")
     + """
-    FROM input i
-   WHERE t.id = i.job_id AND t.state = 'pending'
+    FROM input i CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = i.job_id OFFSET 0) x
+   WHERE t.ctid = x.tid AND t.state = 'pending'  -- nobody else writes the row of a job whose place we took
   RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, NULL::text AS next,
             NULL::float8 AS delay, 0 AS children, 0 AS deps),"""
     + TAIL
@@ -125,9 +126,7 @@ def end_jobs(link: Link, outcomes: list[dict[str, Any]], room: int = 0) -> tuple
     marked: list[UUID] = []
     for start in range(0, len(outcomes), BATCH):
         document = msgspec.json.encode(outcomes[start : start + BATCH]).decode()
-        for job_id, was_ended in link.rows(
-            END_JOBS, {"outcomes": document, **wake.wake_params(link.schema, room)}
-        ):
+        for job_id, was_ended in link.rows(END_JOBS, {"outcomes": document, **wake.wake_params(link.schema, room)}):
             if job_id is not None:
                 (done if was_ended else marked).append(job_id)
     return done, list(dict.fromkeys(marked))

@@ -113,7 +113,9 @@ claims = sa.Table(
     sa.Column("job_id", _uuid, primary_key=True),
     sa.Column("claim_id", _uuid, nullable=False),
     sa.Column("session", _uuid, nullable=False),
-    sa.Column("fence", sa.BigInteger, nullable=False, comment="ready.seq of this claim: grows with each claim of a job"),
+    sa.Column(
+        "fence", sa.BigInteger, nullable=False, comment="ready.seq of this claim: grows with each claim of a job"
+    ),
     sa.Column("queue", sa.Text, nullable=False),
     sa.Column("tenant", sa.Text, nullable=False, server_default=""),
     sa.Column("cancel_reason", sa.Text, comment="somebody asked this attempt to stop"),
@@ -177,7 +179,9 @@ sessions = sa.Table(
     sa.Column("paused_at", _moment),
     sa.Column("ended_at", _moment),
     sa.Column("metadata", JSONB),
-    sa.CheckConstraint("state IN ('running', 'paused', 'draining', 'stopped', 'dead')", name="fairchild_sessions_state"),
+    sa.CheckConstraint(
+        "state IN ('running', 'paused', 'draining', 'stopped', 'dead')", name="fairchild_sessions_state"
+    ),
     info={"storage": "fillfactor = 50"},
 )
 

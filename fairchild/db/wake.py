@@ -9,7 +9,7 @@ from typing import Any
 def channel(schema: str) -> str:
     """The NOTIFY channel of a schema: an identifier of at most 63 bytes."""
     name = f"fairchild:{schema}"
-    if len(name.encode()) <= 63:  # noqa: PLR2004 - PostgreSQL's limit for identifiers
+    if len(name.encode()) <= 63:
         return name
     return "fairchild:" + hashlib.sha256(schema.encode()).hexdigest()[:32]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -37,9 +37,7 @@ class Backoff:
         return Backoff(base=step, step=step, limit=limit, jitter=jitter)
 
     @staticmethod
-    def exponential(
-        base: float = 5.0, *, factor: float = 2.0, limit: float = 3600.0, jitter: float = 0.2
-    ) -> Backoff:
+    def exponential(base: float = 5.0, *, factor: float = 2.0, limit: float = 3600.0, jitter: float = 0.2) -> Backoff:
         """5, 10, 20, 40 ... seconds by default, at most an hour, each up to 20 % shorter or longer."""
         return Backoff(base=base, factor=factor, limit=limit, jitter=jitter)
 
@@ -96,7 +94,7 @@ def delay_after(
 ) -> float:
     """Seconds until the next attempt. A list's last entry holds for all further attempts."""
     if isinstance(backoff, Backoff):
-        seconds = backoff.delay(attempt, random.random() if random_share is None else random_share)  # noqa: S311
+        seconds = backoff.delay(attempt, random.random() if random_share is None else random_share)
     elif isinstance(backoff, tuple):
         seconds = backoff[min(attempt, len(backoff)) - 1]
     else:

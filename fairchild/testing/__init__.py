@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, unquote
-
 from fairchild.errors import UsageError
 
 __all__ = ["test_database_url"]
 
 
-def test_database_url(url: str, *, force: bool = False) -> str:
+def test_database_url(url: str, *, force: bool = False) -> str:  # noqa: PT028 - no test, whatever its name
     """The URL of the test database that belongs to ``url``.
 
     A name with ``_development`` becomes the same with ``_test``; a name with ``_test`` stays. Any other is refused with
@@ -44,6 +42,8 @@ def _renamed(text: str) -> str | None:
 
 
 def _renamed_in_url(url: str) -> tuple[str | None, str]:
+    from urllib.parse import quote, unquote  # noqa: PLC0415 - as above
+
     before, scheme, rest = url.partition("://")
     rest, question, query = rest.partition("?")
     authority, slash, path = rest.partition("/")

@@ -76,11 +76,17 @@ class Attempt:
                 value = task.fn(*positional, **keywords)
                 if task.is_async:
                     value = run_coroutine(value, job)
-            return self._value(task, job, value)
+            ended = self._value(task, job, value)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
-            return self._error(task, error)
-        finally:
-            job.close()
+            ended = self._error(task, error)
+        job.close()
+        ended.meta = job.changed_meta()
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "job %s (%s) attempt %d: %s after %.3f s",
+                job.id, task.name, job.attempt, ended.state, time.monotonic() - started, extra=self._extra(),
+            )  # fmt: skip
+        return ended
 
     def _prepare(self, task: Task[Any, Any], started: float) -> tuple[CurrentJob, list[Any], dict[str, Any]]:
         claimed = self.claimed
@@ -177,7 +183,7 @@ class Attempt:
                 backoff=settings.backoff,
                 reason=kind,
             )
-        except Exception as wrong:  # noqa: BLE001 - a backoff function of the user's may raise
+        except Exception as wrong:
             log.error("task %s: its backoff function failed; the job is failed", task.name, exc_info=wrong)
             return self._failed(error, kind, kind)
         self._report(task, error, final=not verdict.retry)
@@ -194,8 +200,8 @@ class Attempt:
             delay = ending.delay
             if delay is None:
                 try:
-                    delay = delay_after(task.settings.backoff, self.claimed.attempt, ending, random.random())  # noqa: S311
-                except Exception as wrong:  # noqa: BLE001 - a backoff function of the user's may raise
+                    delay = delay_after(task.settings.backoff, self.claimed.attempt, ending, random.random())
+                except Exception as wrong:
                     log.error("task %s: its backoff function failed; the job is failed", task.name, exc_info=wrong)
                     return self._failed(ending, "error", "error")
             return self._again(delay, self._entry(ending, "error"))
@@ -210,17 +216,13 @@ class Attempt:
         return ended
 
     def _failed(self, error: BaseException, kind: str, reason: str) -> Ended:
-        log.error(
-            "job %s (%s) failed: %s", self.claimed.job_id, self.claimed.task, _text(error), extra=self._extra()
-        )
+        log.error("job %s (%s) failed: %s", self.claimed.job_id, self.claimed.task, _text(error), extra=self._extra())
         return self._ended("failed", reason=reason, error=self._entry(error, kind))
 
     def _ended(
         self, state: str, *, reason: str | None = None, error: dict[str, Any] | None = None, spent: bool = True
     ) -> Ended:
-        return Ended(
-            self.claimed.job_id, self.claimed.claim_id, state, spent=spent, reason=reason, error=error
-        )
+        return Ended(self.claimed.job_id, self.claimed.claim_id, state, spent=spent, reason=reason, error=error)
 
     def give_back(self, message: str | None = None) -> Ended:
         """The outcome of an attempt that never started or must stop: available again, nothing spent."""

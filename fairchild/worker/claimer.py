@@ -15,12 +15,10 @@ import threading
 import time
 from uuid import UUID, uuid4
 
-import psycopg
-
 from fairchild import codec
 from fairchild.context import Enqueuer
 from fairchild.db.claim import Claimed, Lane, claim, find_claim, find_queues, promote_due
-from fairchild.db.connect import Database, Link
+from fairchild.db.connect import REPLY_LOST, Database, Link
 from fairchild.db.finish import Ended
 from fairchild.db.settle import read_results
 from fairchild.tasks import Registry
@@ -42,7 +40,7 @@ STUCK_SECONDS = 1.0
 class Claimer:
     """The step of the claimer's loop. ``session`` may be exchanged when the old one was declared dead."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         database: Database,
         pool: Pool,
@@ -157,7 +155,7 @@ class Claimer:
     def _rest(self) -> float:
         now = time.monotonic()
         self._looks = [each for each in self._looks if each > now]
-        waits = [self._poll_interval * random.uniform(0.8, 1.0)]  # noqa: S311
+        waits = [self._poll_interval * random.uniform(0.8, 1.0)]
         if self._looks:
             waits.append(self._looks[0] - now)
         waits.append(max(0.0, self._next_due - now))
@@ -211,7 +209,7 @@ class Claimer:
         claim_id = uuid4()
         try:
             rows = claim(link, lanes=lanes, tasks=tasks, room=room, claim_id=claim_id, session=self.session)
-        except (psycopg.OperationalError, psycopg.InterfaceError):
+        except REPLY_LOST:
             self._doubtful.append(claim_id)
             raise
         for row in rows:

@@ -15,12 +15,10 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-import psycopg
-
 from fairchild.config import hide_password
-from fairchild.db.connect import Database, Link, is_transient
+from fairchild.db.connect import STORE_ERRORS, Database, Link, is_transient
 from fairchild.db.finish import Applied, Ended, find_unknown, finish
-from fairchild.errors import StoreError, UnknownJob
+from fairchild.errors import UnknownJob
 from fairchild.worker.pool import Pool
 
 log = logging.getLogger("fairchild.worker")
@@ -107,7 +105,7 @@ class Finisher:
             except UnknownJob:
                 self._without_unknown(batch)
                 return
-            except (psycopg.Error, StoreError) as error:
+            except STORE_ERRORS as error:
                 self._drop_link()
                 if not is_transient(error):
                     self._in_halves(batch, error)
@@ -115,7 +113,7 @@ class Finisher:
                 log.warning(
                     "cannot record %d finished jobs now (%s); they are kept and tried again", len(batch), _line(error)
                 )
-                self._give_up.wait(random.uniform(0, pause))  # noqa: S311
+                self._give_up.wait(random.uniform(0, pause))
                 pause = min(pause * 2, MAX_PAUSE)
             else:
                 self._on_applied(batch, applied)

@@ -94,7 +94,7 @@ class Pool:
             self._finished.append((now, len(job_ids)))
             first = self._finished[0][0]
             span = now - first
-            if span > 0.02:  # noqa: PLR2004 - a shorter span says nothing about a rate
+            if span > 0.02:
                 self._rate = sum(n for at, n in self._finished if at > first) / span
             if not self._held:
                 self.idle.notify_all()
@@ -170,10 +170,8 @@ class Pool:
             with self._lock:
                 self._running[job_id] = attempt
             task = self._registry.find(attempt.claimed.task)
-            if task is None:  # it was registered when the job was claimed
-                ended = attempt.give_back()
-            else:
-                ended = attempt.run(task, self.coroutines.run)
+            # It was registered when the job was claimed.
+            ended = attempt.give_back() if task is None else attempt.run(task, self.coroutines.run)
             with self._lock:
                 if self._running.get(job_id) is attempt:
                     del self._running[job_id]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairchild.worker")
 
 ASK_SECONDS = 1.0
+MAX_BEAT_PAUSE = 1.0  # after an outage it must beat before the others have looked three times
 MAX_CONCURRENCY = 1000
 Queues = Mapping[str, "int | None"] | Sequence[str] | None
 
@@ -57,7 +58,7 @@ class Worker:
     taken for dead by the others and its jobs run elsewhere. ``shutdown_timeout``: seconds that running jobs get to end.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         client: Fairchild,
         queues: Queues = None,
@@ -70,7 +71,7 @@ class Worker:
         shutdown_timeout: float = 30.0,
     ) -> None:
         self._queues = parse_queues(queues)
-        if not isinstance(concurrency, int) or not 1 <= concurrency <= MAX_CONCURRENCY:
+        if not 1 <= concurrency <= MAX_CONCURRENCY:
             raise UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, got {concurrency!r}")
         self.heartbeat_interval = min(5.0, lease / 6) if heartbeat_interval is None else heartbeat_interval
         if not 0 < self.heartbeat_interval <= lease / 4:
@@ -119,7 +120,7 @@ class Worker:
             )
             self._claiming = Loop("claimer", self._claimer.step)
             self._pool.on_room = self._room
-            self._beating = Loop("heartbeat", self._beat)
+            self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self.wake)
             self._listening = Loop("listener", self._listener.step)
             self._heart = database.open("heartbeat")
@@ -314,14 +315,14 @@ def parse_queues(queues: Queues) -> dict[str, int | None] | None:
     else:
         pairs = []
         for each in queues:
-            name, colon, slots = str(each).strip().rpartition(":")
+            name, colon, slots = each.strip().rpartition(":")
             if colon and slots.isdecimal():
                 pairs.append((name, int(slots)))
             else:
-                pairs.append((str(each).strip(), None))
+                pairs.append((each.strip(), None))
     parsed: dict[str, int | None] = {}
     for name, number in pairs:
-        if number is not None and (not isinstance(number, int) or number < 1):
+        if number is not None and number < 1:
             raise UsageError(f"queue {name!r} needs at least 1 slot, got {number!r}")
         parsed[check_text("queue", name)] = number
     if not parsed:

@@ -77,7 +77,7 @@ class WorkerPool:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         """Sets flags and returns; what they mean is done elsewhere."""
         self._signals += 1
         if self._signals > 1:

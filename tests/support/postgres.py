@@ -22,7 +22,7 @@ CACHE = ROOT / ".cache" / "postgres"
 
 
 def binaries(major: int, *, cache: Path = CACHE) -> Path:
-    """The folder of the programs of this major version. Raises SystemExit, with a reason, when there is none to have."""
+    """The folder of the programs of this major version. Raises SystemExit, with a reason, when there is none."""
     installed = Path(f"/usr/lib/postgresql/{major}/bin")
     if (installed / "initdb").exists():
         return installed
