@@ -1,13 +1,14 @@
 """Values to JSON and back.
 
-``encode`` turns a Python value into JSON text that PostgreSQL's ``jsonb`` keeps without change, and takes the
-Futures out of it: where one stood, the text has ``null`` and ``refs`` gets ``[path, job id]``. References are never
+``encode`` turns a Python value into JSON text that PostgreSQL's ``jsonb`` keeps without change (but for the sign of a
+negative zero), and takes the Futures out of it: where one stood, the text has ``null`` and ``refs`` gets ``[path, job id]``. References are never
 written into the JSON itself, so no user's data can look like one.
 
 Beyond JSON's own types it accepts tuples and sets (they arrive as lists unless the annotation says otherwise), aware
 datetimes, dates, times, timedeltas, UUIDs, Decimals, Enums, dataclasses, named tuples, bytes (base64) and msgspec
 Structs; the receiving task gets the annotated type back. Refused, with the path of the value: NaN and infinities,
-NUL and lone surrogates in text, keys that are not text, naive datetimes, everything else.
+NUL and lone surrogates in text, keys that are not text, naive datetimes, integers of thousands of digits, everything
+else.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import enum
 import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,6 +33,10 @@ Path = tuple[str | int, ...]
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_DEPTH = 200
+MAX_INT_BITS = 14_000
+"""Some 4,200 digits: Python itself reads no longer ones."""
+_WHOLE = 1e16
+"""From here on Python writes floats with an exponent, and ``jsonb`` would make whole numbers of them."""
 _FORBIDDEN_TEXT = re.compile("[\x00\ud800-\udfff]")
 _encoder = msgspec.json.Encoder()
 
@@ -106,11 +111,17 @@ def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
     kind = type(value)
     if kind is str:
         return _text(value, path, root) if _FORBIDDEN_TEXT.search(value) else value
-    if kind is int or kind is bool or value is None:
+    if kind is bool or value is None:
         return value
-    if kind is float:
-        if math.isfinite(value):
+    if kind is int:
+        if value.bit_length() <= MAX_INT_BITS:
             return value
+        raise _refuse(path, root, f"an integer of {value.bit_length():,} bits is too long; pass it as text")
+    if kind is float:
+        if -_WHOLE < value < _WHOLE:
+            return value
+        if math.isfinite(value):
+            return msgspec.Raw(f"{value:.1f}".encode())
         raise _refuse(path, root, f"{value!r} is not a JSON number")
     if len(path) > MAX_DEPTH:
         raise _refuse(path[:8], root, f"it is nested more than {MAX_DEPTH} levels deep (or contains itself)")
@@ -122,13 +133,16 @@ def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
 
 
 def _mapping(value: dict[Any, Any], path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> dict[str, Any]:
-    plain = {}
+    plain: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(key, enum.Enum) and isinstance(key.value, str):
             key = key.value
         if not isinstance(key, str):
             raise _refuse(path, root, f"the key {key!r} is {type(key).__name__}; JSON keys are text")
-        plain[_text(str(key), path, root)] = _plain(item, (*path, key), refs, root)
+        name = _text(str(key), path, root)
+        if name in plain:
+            raise _refuse(path, root, f"the key {name!r} is there twice")
+        plain[name] = _plain(item, (*path, name), refs, root)
     return plain
 
 
@@ -136,16 +150,15 @@ def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
     if isinstance(value, Future):
         refs.append((path, value.job_id))
         return None
-    reference = getattr(value, "__fairchild_reference__", None)
-    if reference is not None:
-        refs.append((path, reference()))
+    if hasattr(type(value), "__fairchild_reference__"):
+        refs.append((path, value.__fairchild_reference__()))
         return None
     if isinstance(value, enum.Enum):
         return _plain(value.value, path, refs, root)
     if isinstance(value, str):
         return _text(str(value), path, root)
     if isinstance(value, int):
-        return int(value)
+        return _plain(int(value), path, refs, root)
     if isinstance(value, float):
         return _plain(float(value), path, refs, root)
     if isinstance(value, dt.datetime):
@@ -169,16 +182,31 @@ def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
     if isinstance(value, (list, tuple)):
         return [_plain(item, (*path, i), refs, root) for i, item in enumerate(value)]
     if isinstance(value, (set, frozenset)):
-        items = sorted(value) if all(isinstance(item, str) for item in value) else list(value)
-        return [_plain(item, (*path, i), refs, root) for i, item in enumerate(items)]
+        return [_plain(item, (*path, i), refs, root) for i, item in enumerate(_ordered(value))]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _mapping(fields, path, refs, root)
     if isinstance(value, msgspec.Struct):
-        encoded = {name: getattr(value, attribute) for attribute, name in _struct_names(value)}
-        return _mapping(encoded, path, refs, root)
+        return _plain(_struct(value), path, refs, root)
     raise _refuse(path, root, f"{type(value).__module__}.{type(value).__qualname__} is not a type JSON can hold")
 
 
-def _struct_names(value: msgspec.Struct) -> list[tuple[str, str]]:
-    return list(zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True))
+def _ordered(items: Set[Any]) -> list[Any]:
+    """The same order in every process: equal sets make equal JSON."""
+    try:
+        return sorted(items)
+    except TypeError:  # of several kinds, or of none that has an order
+        return sorted(items, key=repr)
+
+
+def _struct(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
+    """A Struct in the shape that msgspec reads: renamed fields, tags and ``array_like`` as its class says."""
+    config = value.__struct_config__
+    fields = {
+        name: item
+        for attribute, name in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        if (item := getattr(value, attribute)) is not msgspec.UNSET
+    }
+    if config.array_like:
+        return [*([] if config.tag is None else [config.tag]), *fields.values()]
+    return fields if config.tag is None else {str(config.tag_field): config.tag, **fields}

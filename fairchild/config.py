@@ -12,14 +12,29 @@ from fairchild.errors import ConfigError
 URL_VARIABLE = "FAIRCHILD_DATABASE_URL"
 SCHEMA_VARIABLE = "FAIRCHILD_SCHEMA"
 _SCHEMES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg|postgresql\+psycopg2)://")
-_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
-_PASSWORD_IN_DSN = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+# Up to the last @, since a password that was not quoted may hold one.
+_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):\S*@")
+_PASSWORD_IN_DSN = re.compile(r"((?:password|passfile)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+_LOGIN = re.compile(r"://[^:/@\s]*:(\S*)@")
+_QUOTED = re.compile(r"\"([^\"]+)\"")
 MAX_IDENTIFIER_BYTES = 63
 
 
 def hide_password(text: str) -> str:
     """``text`` with the passwords of any URL or connection string in it replaced by ``***``."""
     return _PASSWORD_IN_DSN.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1:***@", text))
+
+
+def hide_parts(text: str, url: str) -> str:
+    """``text``, a complaint about ``url``, without what it quotes of that URL's password.
+
+    A password with characters that should have been percent-encoded is cut at those, and libpq quotes the piece that it
+    took for a port or a parameter.
+    """
+    found = _LOGIN.search(url)
+    secret = found.group(1) if found else ""
+    hidden = _QUOTED.sub(lambda piece: '"***"' if piece.group(1) in secret else piece.group(), text)
+    return hide_password(hidden)
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,8 @@ class Config:
         if pool_size < 1:
             raise ConfigError(f"pool_size must be at least 1, got {pool_size}")
         limit = 1024 * 1024 if max_payload_bytes is None else max_payload_bytes
+        if limit < 1:
+            raise ConfigError(f"max_payload_bytes must be at least 1, got {limit}")
         return Config(normalize_url(chosen), schema, pool_size, limit, pooler)
 
 

@@ -111,6 +111,7 @@ def folder_of(url: str) -> Path:
     """The folder of an ``embedded:`` URL, absolute. A path in it is taken literally, but for a leading ``~``."""
     if not is_embedded(url):
         raise ConfigError(f"not an embedded database: {url.split(':', 1)[0]}:...; expected embedded: or embedded:PATH")
+    _check_system()
     path = url[len(SCHEME) :].removeprefix("//")
     try:
         return Path(path).expanduser().resolve() if path else _default_folder()
@@ -185,7 +186,10 @@ class Server:
 
     def url(self, database: str) -> str:
         """The libpq URL of one of its databases. The server must have been joined."""
-        socket_folder = self._pid_file()[4]
+        pid_file = self._pid_file()
+        if len(pid_file) < 5:
+            raise DatabaseUnavailable(f"the embedded PostgreSQL in {self.folder} is not running; its log is {self.log}")
+        socket_folder = pid_file[4]
         return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={quote(socket_folder)}&port=5432"
 
     def create_database(self, name: str) -> None:
@@ -363,8 +367,6 @@ class Server:
                 self._stop_if_unused()
 
     def _make_folder(self) -> None:
-        if sys.platform == "win32":
-            raise ConfigError("embedded databases need Linux or macOS; use a PostgreSQL server")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             strangers = {entry.name for entry in self.folder.iterdir()} - _OURS
@@ -446,6 +448,7 @@ class TemporaryServer:
 
     def start(self) -> str:
         """Start or join it. Returns ``url``. Raises as ``embedded.start`` does."""
+        _check_system()
         _sweep()
         folder = self._folder or Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX)).resolve()
         server = Server(
@@ -534,6 +537,11 @@ def _sweep() -> None:
                 Server(folder.resolve(), temporary=True).remove_if_abandoned()
         except FileNotFoundError:
             continue  # its own last user was faster
+
+
+def _check_system() -> None:
+    if os.name != "posix":
+        raise ConfigError("embedded databases need Linux or macOS; use the URL of a PostgreSQL server")
 
 
 def _default_folder() -> Path:

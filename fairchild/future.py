@@ -14,6 +14,9 @@ from uuid import UUID
 from fairchild.errors import FutureUsedAsValue
 
 
+_PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset)
+
+
 class Future:
     """Stands for the result of job ``job_id``, a call of task ``task``."""
 
@@ -34,6 +37,8 @@ class Future:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Future):
             return self.job_id == other.job_id
+        if other is None or isinstance(other, _PLAIN):  # False would be a wrong answer rather than none
+            self._misused(f"compare {type(other).__name__} with")
         return NotImplemented
 
     def __hash__(self) -> int:
@@ -78,6 +83,20 @@ class Future:
             raise AttributeError(name)
         self._misused(f"read attribute {name!r} of")
 
+    def __delitem__(self, key: object) -> NoReturn:
+        self._misused(f"delete item {key!r} of")
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            self._misused(f"format with {spec!r}")
+        return repr(self)
+
+    def __copy__(self) -> Future:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Future:
+        return self
+
     def __reduce__(self) -> NoReturn:
         self._misused("pickle")
 
@@ -99,6 +118,7 @@ for _name, _action in {
     "truediv": "divide",
     "floordiv": "divide",
     "mod": "take the remainder of",
+    "divmod": "divide",
     "pow": "raise",
     "matmul": "multiply",
     "and": "combine",
@@ -123,9 +143,16 @@ for _name, _action in {
     "complex": "convert",
     "index": "index with",
     "round": "round",
+    "trunc": "round",
+    "floor": "round",
+    "ceil": "round",
     "enter": "enter",
     "exit": "leave",
+    "aenter": "enter",
+    "aexit": "leave",
     "next": "iterate over",
+    "aiter": "iterate over",
+    "anext": "iterate over",
     "reversed": "reverse",
 }.items():
     setattr(Future, f"__{_name}__", _refuse(_action))

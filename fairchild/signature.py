@@ -25,6 +25,8 @@ class Signature:
         whole = inspect.signature(fn)
         hints = _hints(fn)
         self.job_parameter = _job_parameter(whole, hints)
+        self.job_position = _position(whole, self.job_parameter)
+        """Where the job goes among positional arguments; None if it can only go by name, or not at all."""
         kept = [p for p in whole.parameters.values() if p.name != self.job_parameter]
         self.bound = whole.replace(parameters=kept)
         self.types = {p.name: hints[p.name] for p in kept if p.name in hints and p.kind not in _VARIADIC}
@@ -36,6 +38,12 @@ class Signature:
         self.var_positional = next((p.name for p in kept if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
         self.var_keyword = next((p.name for p in kept if p.kind is inspect.Parameter.VAR_KEYWORD), None)
         self.positional_only = [p.name for p in kept if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+        self._star = None if self.var_positional is None else "*" + self.var_positional
+        if self._star is not None and _is_convertible(hints.get(self._star[1:])):
+            self.convertible[self._star] = list[hints[self._star[1:]]]  # type: ignore[misc]
+        self._other = hints.get(self.var_keyword) if self.var_keyword is not None else None
+        if not _is_convertible(self._other):
+            self._other = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, as they will be stored. ``*args`` go under ``"*name"``, ``**kwargs`` beside the others."""
@@ -43,11 +51,36 @@ class Signature:
             bound = self.bound.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise InvalidArguments(f"{self.task}{self.bound}: {error}; nothing was enqueued") from None
-        if self.var_positional is not None and self.var_positional in bound:
-            bound["*" + self.var_positional] = bound.pop(self.var_positional)
-        if self.var_keyword is not None:
-            bound.update(bound.pop(self.var_keyword, {}))
-        return dict(bound)
+        others = bound.pop(self.var_keyword, {}) if self.var_keyword is not None else {}
+        if self._star is not None and self.var_positional in bound:
+            bound[self._star] = bound.pop(self.var_positional)
+        for name in others:
+            if name in (self._star, self.job_parameter) or name in self.bound.parameters:
+                raise InvalidArguments(
+                    f"{self.task}{self.bound}: {name!r} cannot be a further keyword argument, since the stored "
+                    "arguments use that name already; nothing was enqueued"
+                )
+        return {**bound, **others}
+
+    def by_position(self, named: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments that all have names, as stored ones do, as those that must go by position, and the others."""
+        values = dict(named)
+        positional: list[Any] = []
+        rest = values.pop(self._star, None) if self._star is not None else None
+        if rest is not None and not isinstance(rest, (list, tuple)):
+            raise InvalidArguments(f"{self.task}: {self._star!r} must be a list, got {type(rest).__name__}")
+        for name, parameter in self.bound.parameters.items():
+            by_position = parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (
+                rest and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            )
+            if not by_position:
+                break
+            if name not in values:
+                if not rest:
+                    break
+                raise InvalidArguments(f"{self.task}: {name!r} is missing, which stands before {self._star!r}")
+            positional.append(values.pop(name))
+        return [*positional, *(rest or ())], values
 
     def check(self, plain: Mapping[str, Any], open_names: set[str]) -> None:
         """Raise InvalidArguments if a stored argument does not fit its annotation.
@@ -55,7 +88,7 @@ class Signature:
         ``open_names`` are the arguments that hold Futures: what they will be is known only later.
         """
         for name, value in plain.items():
-            if name in self.convertible and name not in open_names:
+            if name not in open_names:
                 self._convert(name, value, "nothing was enqueued")
 
     def call_arguments(self, stored: dict[str, Any], job: Job | None) -> tuple[list[Any], dict[str, Any]]:
@@ -63,17 +96,9 @@ class Signature:
         if not isinstance(stored, dict):
             raise InvalidArguments(f"{self.task}: the stored arguments are {type(stored).__name__}, not an object")
         try:
-            values = {
-                name: self._convert(name, value, "the task was not called") if name in self.convertible else value
-                for name, value in stored.items()
-            }
-            positional = [values.pop(name) for name in self.positional_only if name in values]
-            if self.var_positional is not None and "*" + self.var_positional in values:
-                rest = values.pop("*" + self.var_positional)
-                for name, parameter in self.bound.parameters.items():  # those before *args can only go by position
-                    if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and name in values:
-                        positional.append(values.pop(name))
-                positional.extend(rest)
+            positional, values = self.by_position(
+                {name: self._convert(name, value, "the task was not called") for name, value in stored.items()}
+            )
             self.bound.bind(*positional, **values)
         except InvalidArguments:
             raise
@@ -81,16 +106,34 @@ class Signature:
             raise InvalidArguments(
                 f"{self.task}{self.bound} cannot take the arguments stored with the job: {error}"
             ) from None
-        if self.job_parameter is not None:
-            values[self.job_parameter] = job
+        self.add_job(positional, values, job)
         return positional, values
 
+    def add_job(self, positional: list[Any], keywords: dict[str, Any], job: Job | None) -> None:
+        """Put the current job where the function wants it, if it wants it."""
+        if self.job_parameter is None:
+            return
+        if self.job_position is not None and self.job_position <= len(positional):
+            positional.insert(self.job_position, job)
+        else:
+            keywords[self.job_parameter] = job
+
+    def _kind(self, name: str) -> Any:
+        kind = self.convertible.get(name)
+        if kind is None and self._other is not None and name not in self.bound.parameters and name != self._star:
+            return self._other
+        return kind
+
     def _convert(self, name: str, value: Any, kept: str) -> Any:
-        kind = self.convertible[name]
+        kind = self._kind(name)
+        if kind is None:
+            return value
         try:
             converted = msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            raise InvalidArguments(f"{self.task}: the argument {name!r} does not fit {kind!r}: {error}; {kept}") from None
+            raise InvalidArguments(
+                f"{self.task}: the argument {name!r} does not fit {_type_name(kind)}: {error}; {kept}"
+            ) from None
         if isinstance(converted, datetime) and converted.tzinfo is None:
             raise InvalidArguments(f"{self.task}: the argument {name!r} is a time without a zone; {kept}")
         return converted
@@ -114,15 +157,36 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(inspect.unwrap(fn), include_extras=True)
     except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated leaves its argument unconverted
-        return {
-            name: kind for name, kind in getattr(fn, "__annotations__", {}).items() if not isinstance(kind, str)
-        }
+        return _hints_one_by_one(inspect.unwrap(fn))
+
+
+def _hints_one_by_one(fn: Callable[..., Any]) -> dict[str, Any]:
+    """Those of the annotations that can be evaluated, where some name what exists for type checkers alone."""
+    hints = {}
+    for name, kind in getattr(fn, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: kind})
+        try:
+            hints.update(typing.get_type_hints(alone, getattr(fn, "__globals__", {}), include_extras=True))
+        except Exception:  # noqa: BLE001, S112 - as above
+            continue
+    return hints
+
+
+def _position(signature: inspect.Signature, name: str | None) -> int | None:
+    if name is None or signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY:
+        return None
+    return list(signature.parameters).index(name)
+
+
+def _is_job(kind: Any) -> bool:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(_is_job(each) for each in typing.get_args(kind))
+    return isinstance(kind, type) and issubclass(kind, Job)
 
 
 def _job_parameter(signature: inspect.Signature, hints: Mapping[str, Any]) -> str | None:
     for name, parameter in signature.parameters.items():
-        kind = hints.get(name)
-        if name == "job" or (isinstance(kind, type) and issubclass(kind, Job)):
+        if name == "job" or _is_job(hints.get(name)):
             if parameter.kind in _VARIADIC:
                 continue
             return name
@@ -131,7 +195,7 @@ def _job_parameter(signature: inspect.Signature, hints: Mapping[str, Any]) -> st
 
 def _is_convertible(kind: Any) -> bool:
     """Whether msgspec knows the type wholly; arguments of other types arrive as plain JSON values."""
-    if kind is Any or isinstance(kind, str):
+    if kind is Any or kind is None or isinstance(kind, str):
         return False
     try:
         return not _has_custom(msgspec.inspect.type_info(kind))

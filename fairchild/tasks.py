@@ -1,4 +1,4 @@
-"""Tasks (the module is plural: `fairchild.task` is the decorator). ``@task`` turns a function into something that can be called, enqueued, and called inside a job.
+"""Tasks: ``@task`` turns a function into something that can be called, enqueued, and called inside a job.
 
 Where a task is called decides what the call means. Inside a running job it adds a child job and gives a Future;
 anywhere else it runs the function here and now and gives its value.
@@ -7,10 +7,12 @@ anywhere else it runs the function here and now and gives its value.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import sys
 import threading
+import unicodedata
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,13 +146,15 @@ class Task(Generic[P, R]):
 
     def run_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The function's value, Record unwrapped, with no job around it."""
-        keywords = dict(kwargs)
-        parameter = self.signature.job_parameter
-        if parameter is not None and parameter not in keywords:
-            keywords[parameter] = CurrentJob(
+        positional, keywords = list(args), dict(kwargs)
+        place = self.signature.job_position
+        given = place is not None and place < len(positional) and isinstance(positional[place], Job)
+        if not given and self.signature.job_parameter not in keywords:
+            job = CurrentJob(
                 id=uuid7(), task=self.name, state=JobState.RUNNING, attempt=1, max_attempts=self.settings.max_attempts
             )
-        value = self.fn(*args, **keywords)
+            self.signature.add_job(positional, keywords, job)
+        value = self.fn(*positional, **keywords)
         if self.is_async:
             value = _run_coroutine(value)
         return value.value if isinstance(value, Record) else value
@@ -224,8 +228,7 @@ class Configured(Generic[P, R]):
                         f"{self.task.name}: call {number} is {type(call).__name__}, not a dict of arguments; "
                         "nothing was enqueued"
                     )
-                arguments, own = _split_options(call)
-                yield build(self.task, (), arguments, {**common, **own}, client.max_payload_bytes)
+                yield self.build_row(call, common, client.max_payload_bytes)
 
         return client.enqueue_stream(jobs(), connection)
 
@@ -233,7 +236,15 @@ class Configured(Generic[P, R]):
         """The job that a call with these arguments and (bare) options makes."""
         merged = {**self._options, **_checked_names(options, prefix="")}
         merged.pop("connection", None)
-        return build(self.task, (), args, merged, max_payload_bytes)
+        positional, named = self.task.signature.by_position(args)
+        return build(self.task, tuple(positional), named, merged, max_payload_bytes)
+
+    def build_row(self, call: Mapping[str, Any], common: Mapping[str, Any], max_payload_bytes: int) -> NewJob:
+        """The job of one row of ``enqueue_many``: arguments, and ``_`` options that go before the common ones."""
+        arguments, own = _split_options(call, self.task)
+        if "connection" in own:
+            raise InvalidArguments(f"{self.task.name}: a row cannot have a _connection; give it to the whole call")
+        return self.build(arguments, {**common, **own}, max_payload_bytes)
 
     def _split(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         arguments, options = _split_options(kwargs, self.task)
@@ -323,7 +334,11 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
             case "meta":
                 if not isinstance(value, Mapping):
                     raise InvalidArguments(f"meta must be a dict, got {type(value).__name__}; nothing was enqueued")
-                new.meta = codec.encode(dict(value), limit=max_payload_bytes, root="meta").json
+                meta = codec.encode(dict(value), limit=max_payload_bytes, root="meta")
+                if meta.refs:
+                    where = codec.path_text(meta.refs[0][0], "meta")
+                    raise InvalidArguments(f"{where} is a Future; only arguments can be; nothing was enqueued")
+                new.meta = meta.json
             case "max_attempts":
                 new.max_attempts = check_attempts(value)
             case "timeout":
@@ -347,6 +362,11 @@ def _upstreams(value: Any) -> list[UUID]:
     single = isinstance(value, (str, UUID)) or hasattr(type(value), "__fairchild_reference__")
     if single or isinstance(value, codec.Future):
         value = [value]
+    if not isinstance(value, Iterable):
+        raise InvalidArguments(
+            f"depends_on takes jobs, futures and ids, alone or in a list, not {type(value).__name__}; "
+            "nothing was enqueued"
+        )
     ids = []
     for each in value:
         if isinstance(each, codec.Future):
@@ -375,9 +395,14 @@ def check_text(what: str, value: Any, *, empty: bool = False) -> str:
         raise InvalidArguments(f"a {what} must not be empty; nothing was enqueued")
     if len(value) > MAX_NAME:
         raise InvalidArguments(f"a {what} may have {MAX_NAME} characters, got {len(value)}; nothing was enqueued")
-    if not value.isprintable():
+    if not value.isprintable() and any(unicodedata.category(each) in _CONTROL for each in value):
         raise InvalidArguments(f"the {what} {value!r} holds control characters; nothing was enqueued")
     return value
+
+
+# Controls, surrogates, line and paragraph separators: what a log or a database cannot keep in one line of text. Joiners
+# and marks of direction stay, since names in many scripts need them.
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def check_tags(value: Any) -> tuple[str, ...]:
@@ -428,10 +453,11 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except RuntimeError:
         return asyncio.run(coroutine)
     box: list[Any] = []
+    variables = contextvars.copy_context()
 
     def elsewhere() -> None:
         try:
-            box.append((True, asyncio.run(coroutine)))
+            box.append((True, variables.run(asyncio.run, coroutine)))
         except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
             box.append((False, error))
 
@@ -497,7 +523,7 @@ class Registry:
             import difflib  # noqa: PLC0415 - only for the message
 
             near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
             raise UnknownTask(f"no task named {name!r} is registered here{hint} Import the module that defines it")
         return found
 
@@ -561,19 +587,28 @@ def make_task(  # noqa: PLR0913
     backoff: Any = "exponential",
     timeout: float | timedelta | None = None,
     expires: float | timedelta | None = None,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,),
-    discard_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    retry_on: type[BaseException] | Sequence[type[BaseException]] = (Exception,),
+    discard_on: type[BaseException] | Sequence[type[BaseException]] = (),
     tenant: str | Callable[..., str] | None = None,
     on_child_failure: str = "fail",
     record: bool = True,
 ) -> Task[..., Any]:
     """Check the options, make the task and register it."""
-    if isinstance(fn, (staticmethod, classmethod)) or not callable(fn):
+    if isinstance(fn, (staticmethod, classmethod)):
         raise UsageError(f"@task goes on a function, not on {type(fn).__name__}; put it under @staticmethod")
+    if isinstance(fn, (type, Task)) or not callable(fn):
+        raise UsageError(f"@task goes on a function, not on {fn!r}")
+    if _is_method(fn):
+        raise UsageError(
+            f"@task cannot go on the method {fn.__qualname__}: a worker has no object to call it on. Make it a function "
+            "of its own, or put @staticmethod above @task"
+        )
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise UsageError(f"@task cannot run the generator function {fn.__qualname__}: a task returns one value")
     if on_child_failure not in ("fail", "ignore"):
         raise UsageError(f'on_child_failure is "fail" or "ignore", not {on_child_failure!r}')
+    if isinstance(aliases, str):
+        raise UsageError(f"aliases is a list of names, not {aliases!r}")
     options = TaskOptions(
         queue=check_text("queue", queue),
         max_attempts=check_attempts(max_attempts),
@@ -582,8 +617,8 @@ def make_task(  # noqa: PLR0913
         backoff=parse_backoff(backoff),
         timeout=None if timeout is None else check_seconds("timeout", timeout),
         expires=None if expires is None else check_seconds("expires", expires),
-        retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
-        discard_on=discard_on if isinstance(discard_on, tuple) else (discard_on,),
+        retry_on=_exceptions("retry_on", retry_on),
+        discard_on=_exceptions("discard_on", discard_on),
         tenant="" if tenant is None else tenant if callable(tenant) else check_text("tenant", tenant, empty=True),
         on_child_failure=on_child_failure,
         record=record,
@@ -596,6 +631,21 @@ def make_task(  # noqa: PLR0913
     )
     registry.register(made)
     return made
+
+
+def _is_method(fn: Callable[..., Any]) -> bool:
+    """Whether ``fn`` was defined in the body of a class and wants the object or the class first."""
+    owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
+    names = list(inspect.signature(fn).parameters)
+    return bool(owner) and not owner.endswith("<locals>") and names[:1] in (["self"], ["cls"])
+
+
+def _exceptions(what: str, given: Any) -> tuple[type[BaseException], ...]:
+    kinds = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise UsageError(f"{what} takes exception classes, not {kind!r}")
+    return kinds
 
 
 class TaskDecorator:

@@ -156,6 +156,30 @@ class Fairchild:
 
     migrate = install
 
+    def pending_migrations(self) -> list[str]:
+        """The migrations that ``install()`` would apply, oldest first. Raises SchemaError for a newer database."""
+        return migrate.pending(self.database.conninfo, self.config.schema)
+
+    def migration_sql(self) -> str:
+        """The SQL that makes everything in an empty database. Needs no connection and no URL."""
+        return migrate.offline_sql(Config.load(**{**self._given, "url": "postgresql://"}).schema)
+
+    def drop_tables(self) -> None:
+        """Drop fairchild's tables, with every job in them, and nothing else."""
+        migrate.drop(self.database.conninfo, self.config.schema)
+
+    def database_name(self) -> str:
+        """The name of the database connected to."""
+        with self.database.link() as link:
+            return str(link.script("SELECT current_database()")[0][0])
+
+    def live_workers(self) -> list[str]:
+        """The names of the workers that are at work; none where the tables have not been made."""
+        if self.pending_migrations() == migrate.revisions():
+            return []
+        with self.database.link() as link:
+            return browse.live_workers(link)
+
     # Enqueuing
 
     def enqueue(

@@ -6,6 +6,7 @@ take one first, and never commit what they did not begin.
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import threading
@@ -22,9 +23,9 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
-from fairchild.config import Config, hide_password
+from fairchild.config import Config, hide_parts, hide_password
 from fairchild.db.statement import Sql, quote
-from fairchild.errors import DatabaseUnavailable, SchemaError, StoreError, UsageError
+from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, UsageError
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -85,17 +86,17 @@ class Link:
         return cursor.fetchall() if cursor.description is not None else []
 
     def atomic(self) -> AbstractContextManager[Any]:
-        """A transaction: a new one of ours, or simply the caller's if one is open."""
-        if not self.owned and self.connection.info.transaction_status != pq.TransactionStatus.IDLE:
-            return nullcontext()
-        if not self.owned and not self.connection.autocommit:
-            return nullcontext()  # psycopg begins at the first statement; the caller commits
+        """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
+        idle = self.connection.info.transaction_status == pq.TransactionStatus.IDLE
+        if idle and not self.connection.autocommit:
+            self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
         return self.connection.transaction()
 
     def copy(self, sql: Sql, lines: bytes) -> None:
         """Feed ``lines`` (COPY's text format) to a ``COPY ... FROM STDIN``."""
         self.statements += 1
-        with psycopg.Cursor(self.connection) as cursor, cursor.copy(sql.for_schema(self.schema).encode()) as copy:
+        text = sql.for_schema(self.schema).replace("%%", "%")  # COPY takes no values, so the driver reads no %
+        with psycopg.Cursor(self.connection) as cursor, cursor.copy(text.encode()) as copy:
             copy.write(lines)
 
 
@@ -116,11 +117,10 @@ class SqlAlchemyLink(Link):
         return [tuple(row) for row in result] if result.returns_rows else []
 
     def atomic(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def copy(self, sql: Sql, lines: bytes) -> None:
-        self._outer.exec_driver_sql("SELECT 1")  # begins SQLAlchemy's transaction, which a bare COPY would not
-        super().copy(sql, lines)
+        if self.connection.autocommit:
+            return super().atomic()
+        savepoint: AbstractContextManager[Any] = self._outer.begin_nested()
+        return savepoint
 
 
 class DjangoLink(Link):
@@ -148,7 +148,7 @@ class DjangoLink(Link):
     def atomic(self) -> AbstractContextManager[Any]:
         from django.db import transaction  # noqa: PLC0415 - only where Django is the caller
 
-        context: AbstractContextManager[Any] = transaction.atomic(using=self._outer.alias, savepoint=False)
+        context: AbstractContextManager[Any] = transaction.atomic(using=self._outer.alias)
         return context
 
 
@@ -176,6 +176,10 @@ def caller_link(connection: Any, schema: str) -> Link:
         return connection
     if isinstance(connection, psycopg.Connection):
         return Link(connection, schema, prepare=None, owned=False)
+    if inspect.iscoroutinefunction(getattr(connection, "connection", None)) or inspect.iscoroutinefunction(
+        getattr(connection, "commit", None)
+    ):
+        raise _not_accepted(connection, ". For one of asyncio's, use run_sync()")
     if hasattr(connection, "exec_driver_sql"):
         return SqlAlchemyLink(connection, schema)
     if hasattr(connection, "vendor") and hasattr(connection, "ensure_connection"):
@@ -184,10 +188,26 @@ def caller_link(connection: Any, schema: str) -> Link:
         inner = connection.connection()
         if hasattr(inner, "exec_driver_sql"):
             return SqlAlchemyLink(inner, schema)
-    raise UsageError(
+    raise _not_accepted(connection)
+
+
+def _not_accepted(connection: object, advice: str = "") -> UsageError:
+    return UsageError(
         f"cannot enqueue with a {type(connection).__module__}.{type(connection).__qualname__}: give a psycopg "
-        "Connection, a SQLAlchemy Connection or Session, or a Django connection; nothing was enqueued"
+        f"Connection, a SQLAlchemy Connection or Session, or a Django connection; nothing was enqueued{advice}"
     )
+
+
+@contextmanager
+def caller_errors() -> Iterator[None]:
+    """What fails on a caller's connection comes out as its own driver says it, but for missing tables."""
+    try:
+        yield
+    except Exception as error:
+        driver = getattr(error, "orig", None) or error.__cause__ or error  # SQLAlchemy's, Django's, psycopg's
+        if isinstance(driver, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
+            raise translate(driver) from error
+        raise
 
 
 class Database:
@@ -218,7 +238,13 @@ class Database:
             return self._conninfo
 
     def _dsn(self, role: str) -> str:
-        given = conninfo_to_dict(self.conninfo)
+        try:
+            given = conninfo_to_dict(self.conninfo)
+        except psycopg.ProgrammingError as error:
+            text = hide_parts(" ".join(str(error).split()), self.config.url)
+            raise ConfigError(
+                f"the database URL cannot be read: {text}. Characters like @ : / % in a password must be percent-encoded"
+            ) from None
         defaults: dict[str, Any] = {} if str(given.get("host") or "").startswith("/") else dict(_TCP)
         defaults["application_name"] = f"fairchild:{role}"
         return make_conninfo("", **{**defaults, **given})
@@ -233,7 +259,7 @@ class Database:
                 self._dsn(role), autocommit=True, prepare_threshold=None if self.config.pooler else 5
             )
         except psycopg.Error as error:
-            raise translate(error) from None
+            raise self._translate(error) from None
         try:
             self._configure(connection)
             if tuned and not self.config.pooler:
@@ -281,6 +307,8 @@ class Database:
 
     def _current_pool(self) -> psycopg_pool.ConnectionPool[psycopg.Connection[Any]]:
         dsn = self._dsn("client")
+        if self._pool is None or self._pid != os.getpid():
+            self.check()  # a pool would try for long what this knows at once
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
                 # After a fork the parent's pool is left alone: closing it would end the parent's connections.
@@ -306,8 +334,17 @@ class Database:
             with self._current_pool().connection() as connection:
                 schema = self._schema or self._resolve_schema(connection)
                 yield Link(connection, schema, prepare=self._prepare, owned=True)
+        except psycopg_pool.PoolTimeout as error:
+            self.check()  # says why, if the server is the reason
+            raise DatabaseUnavailable(
+                f"all {self.config.pool_size} connections of this client are in use; raise pool_size ({error})"
+            ) from None
         except psycopg.Error as error:
-            raise translate(error) from error
+            raise self._translate(error) from error
+
+    def _translate(self, error: psycopg.Error) -> StoreError:
+        ours = translate(error)
+        return type(ours)(hide_parts(str(ours), self.config.url))
 
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a connection can be made now; says why at once, where a pool would wait."""
@@ -335,7 +372,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same statement may well succeed in a moment, perhaps on another connection."""
     if isinstance(error, StoreError) and error.__cause__ is not None:
         return is_transient(error.__cause__)
-    if isinstance(error, (DatabaseUnavailable, psycopg_pool.PoolTimeout)):
+    if isinstance(error, DatabaseUnavailable):
         return True
     if not isinstance(error, psycopg.Error):
         return False

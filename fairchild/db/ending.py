@@ -26,7 +26,8 @@ to_due AS (
 to_waiting AS (
   INSERT INTO {waiting} (job_id, deps, children, ran, late, settle)
   SELECT id, deps, children, true, deps > 0, deps = 0 AND children = 0
-    FROM written WHERE state = 'pending' AND next = 'waiting'),
+    FROM written WHERE state = 'pending' AND next = 'waiting'
+  RETURNING job_id, settle),
 counted AS (
   INSERT INTO {counters} (minute, queue, task, state, n)
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, count(*)

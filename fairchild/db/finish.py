@@ -4,12 +4,15 @@ The fence is the row in ``claims``: the statement deletes the rows that match (j
 deleted. A job's new state, its result or error, its children and their edges, the counters of those who wait for it:
 all of it is one transaction. An outcome whose claim is gone changes nothing and is reported as lost.
 
+An attempt that somebody asked to stop, and that neither completed nor failed for good, is not tried again and leaves no
+children: its job is cancelled with the reason that was given.
+
 Locks, in this order: claims by job id, jobs by id, waiting by job id.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,6 +24,7 @@ from fairchild.db.ending import APPEND_ERROR, TAIL, WAKE
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
 from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
+from fairchild.errors import UsageError
 from fairchild.job import NewJob
 
 
@@ -58,6 +62,8 @@ class Applied(NamedTuple):
     lost: dict[UUID, str]
     settled: list[UUID]
     promoted: int
+    stopped: tuple[UUID, ...] = ()
+    """Jobs that would have gone on and were cancelled instead, because somebody had asked for it."""
 
 
 # Every finisher, for each batch. Each table is reached through its primary key from the batch's own rows; see TAIL.
@@ -71,15 +77,18 @@ WITH input AS MATERIALIZED (
 mine AS (
   DELETE FROM {claims} c USING input i
    WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM input)) AND c.job_id = i.job_id AND c.claim_id = i.claim_id
-  RETURNING c.session, c.claimed_at, i.*),
+  RETURNING c.session, c.claimed_at, i.*,
+            CASE WHEN i.state IN ('ready', 'due', 'waiting') THEN c.cancel_reason END AS stop_reason),
 written AS (
   UPDATE {jobs} t
-     SET state = CASE WHEN m.state IN ('completed', 'failed', 'cancelled') THEN m.state ELSE 'pending' END,
-         ended_at = CASE WHEN m.state IN ('completed', 'failed', 'cancelled') THEN statement_timestamp() END,
-         reason = m.reason,
+     SET state = CASE WHEN m.stop_reason IS NOT NULL THEN 'cancelled'
+                      WHEN m.state IN ('completed', 'failed', 'cancelled') THEN m.state ELSE 'pending' END,
+         ended_at = CASE WHEN m.stop_reason IS NOT NULL OR m.state IN ('completed', 'failed', 'cancelled')
+                         THEN statement_timestamp() END,
+         reason = coalesce(m.stop_reason, m.reason),
          attempt = t.attempt + m.spent,
-         result = CASE WHEN m.kept THEN coalesce(m.result, 'null'::jsonb) END,
-         value_refs = m.value_refs,
+         result = CASE WHEN m.kept AND m.stop_reason IS NULL THEN coalesce(m.result, 'null'::jsonb) END,
+         value_refs = CASE WHEN m.stop_reason IS NULL THEN m.value_refs END,
          meta = coalesce(m.meta, t.meta),
          errors = """
     + APPEND_ERROR.replace("{entry}", "(m.error || jsonb_build_object('at', statement_timestamp()))")
@@ -88,16 +97,20 @@ written AS (
     FROM mine m CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) x
    WHERE t.ctid = x.tid  -- nobody writes the row of a job whose claim is held
   RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, m.state AS next, m.delay, m.children,
-            m.deps),"""
+            m.deps, t.claim_id),"""
     + TAIL
     + ","
     + WAKE
     + """
 SELECT 'lost', i.job_id, i.claim_id, 0 FROM input i
- WHERE (SELECT count(*) FROM mine) < (SELECT count(*) FROM input)
-   AND NOT EXISTS (SELECT 1 FROM mine m WHERE m.job_id = i.job_id AND m.claim_id = i.claim_id)
+ WHERE (SELECT count(*) FROM written) < (SELECT count(*) FROM input)
+   AND NOT EXISTS (SELECT 1 FROM written w WHERE w.id = i.job_id AND w.claim_id = i.claim_id)
+UNION ALL
+SELECT 'stopped', job_id, NULL, 0 FROM mine WHERE stop_reason IS NOT NULL
 UNION ALL
 SELECT 'settle', job_id, NULL, 0 FROM lowered WHERE settle
+UNION ALL
+SELECT 'settle', job_id, NULL, 0 FROM to_waiting WHERE settle
 UNION ALL
 SELECT 'promoted', NULL, NULL, (SELECT count(*) FROM promoted)::int FROM (SELECT count(*) FROM woken) w""",
 )
@@ -111,38 +124,83 @@ SELECT j.id, j.claim_id, c.claim_id FROM {jobs} j LEFT JOIN {claims} c ON c.job_
 )
 
 
+# Who waits, directly or not, for one of these jobs: along edges downstream, and from child to parent. Only for attempts
+# that refer to jobs they did not make themselves. Indexes fairchild_edges_pkey and fairchild_jobs_base_pkey.
+FIND_WAITERS = Sql(
+    "find_waiters",
+    """
+WITH RECURSIVE walk AS (
+  SELECT id AS root, id, NULL::uuid AS waits_for FROM unnest(%(ids)s::uuid[]) AS t(id)
+  UNION
+  SELECT w.root, x.id, w.id FROM walk w CROSS JOIN LATERAL (
+    SELECT downstream AS id FROM {edges} WHERE upstream = w.id
+    UNION ALL
+    SELECT parent_id FROM {jobs} WHERE id = w.id AND parent_id IS NOT NULL) x)
+SELECT root, id, waits_for FROM walk""",
+)
+
+
+class _Taken(Exception):
+    """The id that a call chose for its job was taken by another transaction in this very moment."""
+
+
+@dataclass
+class _Written:
+    lost: list[tuple[UUID, UUID]] = field(default_factory=list)
+    stopped: list[UUID] = field(default_factory=list)
+    marked: list[UUID] = field(default_factory=list)
+    promoted: int = 0
+
+
 def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
     """Apply a batch of outcomes; ``room`` is how many promoted jobs this worker can take itself.
 
-    Raises UnknownJob if a child waits for a job that does not exist; nothing of the batch is applied then.
+    Of two outcomes of one attempt the first counts. Raises UnknownJob if a child waits for a job that does not exist,
+    UsageError if jobs would wait for each other in a circle; nothing of the batch is applied then.
     """
-    batch = sorted(batch, key=lambda ended: ended.job_id)
+    firsts = {(ended.job_id, ended.claim_id): ended for ended in reversed(batch)}
+    batch = sorted(firsts.values(), key=lambda ended: ended.job_id)
     if all(ended.plain for ended in batch):
-        lost, marked, promoted = _write(link, batch, room)
-        settled = settle(link, marked, room) if marked else []
-        return Applied(_why(link, lost), settled, promoted)
-    with link.atomic():
-        foreign = _foreign(batch)
-        lost, marked, promoted = _write(link, batch, room, foreign)
-        gone = {job_id for job_id, _ in lost}
-        kept = [ended for ended in batch if ended.job_id not in gone]
-        children = [child for ended in kept for child in ended.children]
-        if children:
-            promoted += sum(not each.later for each in insert_jobs(link, children, notify=len(children) > room))
-        marked += _value_edges(link, kept, foreign)
-        settled = settle(link, marked, room) if marked else []
-    return Applied(_why(link, lost), settled, promoted)
+        written = _write(link, batch, room)
+        settled = settle(link, written.marked, room) if written.marked else []
+        return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
+    while True:
+        try:
+            with link.atomic():
+                return _finish_families(link, batch, room)
+        except _Taken:  # the other transaction has ended by now, so its job is seen
+            continue
 
 
-def find_unknown(link: Link, batch: list[Ended]) -> set[UUID]:
-    """Jobs that the batch's children or values refer to and that do not exist."""
-    wanted: set[UUID] = set()
-    for ended in batch:
-        own = {child.id for child in ended.children}
-        for child in ended.children:
-            wanted.update(each for each in child.upstreams() if each not in own)
-        wanted.update(each for _, each in ended.value_refs if each not in own)
-    return unknown_upstreams(link, wanted)
+def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
+    """Apply a batch with children or with values of other jobs, in a transaction of the caller's."""
+    batch = _without_existing(link, batch)
+    foreign = _foreign(batch)
+    written = _write(link, batch, room, foreign)
+    gone = {*(job_id for job_id, _ in written.lost), *written.stopped}
+    kept = [ended for ended in batch if ended.job_id not in gone]
+    children = [child for ended in kept for child in ended.children]
+    promoted = written.promoted
+    if children:
+        inserted = insert_jobs(link, children, notify=len(children) > room)
+        if len(inserted) < len(children):
+            raise _Taken
+        promoted += sum(not each.later for each in inserted)
+    marked = written.marked + _value_edges(link, kept, foreign)
+    _refuse_circles(link, kept, foreign)
+    settled = settle(link, marked, room) if marked else []
+    return Applied(_why(link, written.lost), settled, promoted, tuple(written.stopped))
+
+
+def _without_existing(link: Link, batch: list[Ended]) -> list[Ended]:
+    """The batch without calls whose chosen id a job has already: their Futures stand for that job."""
+    chosen = {child.id for ended in batch for child in ended.children if child.given_id}
+    existing = chosen - unknown_upstreams(link, chosen)
+    if not existing:
+        return batch
+    return [
+        replace(ended, children=[child for child in ended.children if child.id not in existing]) for ended in batch
+    ]
 
 
 def _foreign(batch: list[Ended]) -> dict[UUID, list[UUID]]:
@@ -155,23 +213,47 @@ def _foreign(batch: list[Ended]) -> dict[UUID, list[UUID]]:
     return found
 
 
-def _write(
-    link: Link, batch: list[Ended], room: int, foreign: dict[UUID, list[UUID]] | None = None
-) -> tuple[list[tuple[UUID, UUID]], list[UUID], int]:
+def _refuse_circles(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID]]) -> None:
+    """Raise UsageError if an attempt or one of its children now waits for a job that waits for it."""
+    wanted: dict[UUID, set[UUID]] = {}
+    for ended in kept:
+        own = {child.id for child in ended.children}
+        others = {each for child in ended.children for each in child.upstreams() if each not in own}
+        if others or foreign.get(ended.job_id):
+            wanted[ended.job_id] = others.union(foreign.get(ended.job_id, ()))
+    if not wanted:
+        return
+    next_of: dict[tuple[UUID, UUID], UUID | None] = {}
+    for root, waiter, waits_for in link.rows(FIND_WAITERS, {"ids": list(wanted)}):
+        next_of.setdefault((root, waiter), waits_for)
+    for root, others in wanted.items():
+        for other in others:
+            if (root, other) not in next_of:
+                continue
+            circle: list[UUID] = [root]
+            step: UUID | None = other
+            while step is not None and step not in circle:
+                circle.append(step)
+                step = next_of[root, step]
+            shown = " -> ".join(str(each) for each in [*circle, root])
+            raise UsageError(f"these jobs would wait for each other for ever: {shown}; nothing was enqueued")
+
+
+def _write(link: Link, batch: list[Ended], room: int, foreign: dict[UUID, list[UUID]] | None = None) -> _Written:
     rows = [_document(ended, len((foreign or {}).get(ended.job_id, ()))) for ended in batch]
     params = {"outcomes": msgspec.json.encode(rows).decode(), **wake.wake_params(link.schema, room)}
-    lost: list[tuple[UUID, UUID]] = []
-    marked: list[UUID] = []
-    promoted = 0
+    written = _Written()
     for kind, job_id, claim_id, count in link.rows(FINISH, params):
         if kind == "lost":
-            lost.append((job_id, claim_id))
+            written.lost.append((job_id, claim_id))
+        elif kind == "stopped":
+            written.stopped.append(job_id)
         elif kind == "settle":
-            marked.append(job_id)
+            written.marked.append(job_id)
         else:
-            promoted = count
-    promoted += sum(ended.state == "ready" for ended in batch)
-    return lost, marked, promoted
+            written.promoted = count
+    written.promoted += sum(ended.state == "ready" for ended in batch)
+    return written
 
 
 def _document(ended: Ended, foreign: int) -> dict[str, Any]:

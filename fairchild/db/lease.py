@@ -100,12 +100,12 @@ written AS (
          reason = CASE WHEN t.losses + 1 >= %(most)s THEN 'poison' END,
          claim_id = o.claim_id, session = o.session, attempted_at = o.claimed_at,
          errors = """
-    + APPEND_ERROR.replace("{entry}", "x.entry")
+    + APPEND_ERROR.replace("{entry}", "(x.entry || jsonb_build_object('attempt', t.attempt + 1))")
     + """
     FROM mine m JOIN orphans o ON o.job_id = m.job_id
     CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) y
     CROSS JOIN LATERAL (SELECT jsonb_build_object(
-      'attempt', NULL, 'kind', 'lost', 'type', NULL, 'traceback', NULL, 'worker', o.worker,
+      'kind', 'lost', 'type', NULL, 'traceback', NULL, 'worker', o.worker,
       'message', 'worker ' || coalesce(o.worker, o.session::text) || ' was lost while it held this job; no attempt '
                  || 'was spent',
       'at', statement_timestamp()) AS entry) x

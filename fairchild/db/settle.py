@@ -76,21 +76,63 @@ UNION ALL
 SELECT NULL, true FROM woken""",
 )
 
-# Jobs with edges to older ones may have missed a countdown: see db/enqueue.UPSTREAM_STATES.
-LOCK_LATE = Sql(
-    "lock_late",
-    "SELECT job_id FROM {waiting} WHERE late ORDER BY job_id LIMIT 500 FOR UPDATE SKIP LOCKED",
+# What the counters of a waiting job w (row j of jobs) must be. Its children are those of its last run: one that was
+# retried by hand has older ones besides. Indexes fairchild_edges_by_downstream and fairchild_jobs_by_workflow.
+_TRUE_DEPS = """
+CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE u.state = 'pending')::int AS deps,
+         (array_agg(e.upstream) FILTER (WHERE u.state IN ('failed', 'cancelled') AND e.policy = 'need'))[1] AS failed_dep
+    FROM (SELECT upstream, policy FROM {edges} WHERE downstream = w.job_id OFFSET 0) e
+   CROSS JOIN LATERAL (SELECT state FROM {jobs} WHERE id = e.upstream OFFSET 0) u) d"""
+_TRUE_CHILDREN = """
+CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE c.state = 'pending')::int AS children,
+         (array_agg(c.id) FILTER (WHERE c.state IN ('failed', 'cancelled')))[1] AS failed_child
+    FROM (SELECT id, state, inserted_at FROM {jobs}
+           WHERE workflow_id = j.workflow_id AND parent_id = w.job_id AND parent_id IS NOT NULL OFFSET 0) c
+   WHERE w.ran AND c.inserted_at >= j.attempted_at) k"""
+
+# Every worker, once an interval. Jobs with edges to older ones may have missed a countdown: see
+# db/enqueue.UPSTREAM_STATES. Reads without a lock; counters and states change together, so what differs is wrong.
+FIND_LATE = Sql(
+    "find_late",
+    "SELECT w.job_id FROM (SELECT * FROM {waiting} WHERE late AND NOT settle ORDER BY job_id) w"
+    + _TRUE_DEPS
+    + """
+ WHERE d.deps <> w.deps OR (d.failed_dep IS NOT NULL AND w.failed_dep IS NULL) LIMIT 500""",
 )
-RECOUNT_LATE = Sql(
-    "recount_late",
+# Every worker, a page each interval: jobs whose counters are wrong for whatever reason, and the last job of the page.
+FIND_WRONG = Sql(
+    "find_wrong",
+    """
+SELECT (array_agg(w.job_id ORDER BY w.job_id DESC))[1],
+       array_agg(w.job_id) FILTER (WHERE NOT w.settle AND (d.deps <> w.deps OR k.children <> w.children
+                                         OR (w.deps <= 0 AND w.children <= 0)))
+  FROM (SELECT * FROM {waiting} WHERE job_id > %(after)s::uuid ORDER BY job_id LIMIT 500) w
+ CROSS JOIN LATERAL (SELECT workflow_id, attempted_at FROM {jobs} WHERE id = w.job_id OFFSET 0) j"""
+    + _TRUE_DEPS
+    + _TRUE_CHILDREN,
+)
+LOCK_WAITING = Sql(
+    "lock_waiting", "SELECT job_id FROM {waiting} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE"
+)
+# A failure noted earlier stays noted, unless that job was retried since.
+_STILL_FAILED = """coalesce(%s, CASE WHEN NOT EXISTS (
+           SELECT 1 FROM {jobs} f WHERE f.id = %s AND f.state IN ('pending', 'completed')) THEN %s END)"""
+RECOUNT = Sql(
+    "recount",
     """
 WITH counted_down AS MATERIALIZED (
-  SELECT w.job_id, w.ran, e.deps, w.children, coalesce(w.failed_dep, e.failed_dep) AS failed_dep, w.failed_child
-    FROM {waiting} w CROSS JOIN LATERAL (
-      SELECT count(*) FILTER (WHERE u.state = 'pending')::int AS deps,
-             (array_agg(u.id) FILTER (WHERE u.state IN ('failed', 'cancelled') AND e.policy = 'need'))[1] AS failed_dep
-        FROM {edges} e JOIN {jobs} u ON u.id = e.upstream WHERE e.downstream = w.job_id) e
-   WHERE w.job_id = ANY(%(ids)s::uuid[])),"""
+  SELECT w.job_id, w.ran, d.deps, k.children, """
+    + _STILL_FAILED % ("d.failed_dep", "w.failed_dep", "w.failed_dep")
+    + " AS failed_dep, "
+    + _STILL_FAILED % ("k.failed_child", "w.failed_child", "w.failed_child")
+    + """ AS failed_child
+    FROM (SELECT * FROM {waiting} WHERE job_id = ANY(%(ids)s::uuid[]) OFFSET 0) w
+   CROSS JOIN LATERAL (SELECT workflow_id, attempted_at FROM {jobs} WHERE id = w.job_id OFFSET 0) j"""
+    + _TRUE_DEPS
+    + _TRUE_CHILDREN
+    + "),"
     + PROMOTE
     + ","
     + WAKE
@@ -138,18 +180,38 @@ def sweep(link: Link) -> int:
     marked = [row[0] for row in link.rows(FIND_MARKED)]
     if marked:
         ended += len(settle(link, marked))
-    with link.atomic():
-        late = [row[0] for row in link.rows(LOCK_LATE)]
-        if late:
-            todo = recount(link, late)
-            ended += len(settle(link, todo)) if todo else 0
+    late = [row[0] for row in link.rows(FIND_LATE)]
+    if late:
+        ended += len(_put_right(link, late))
     return ended
 
 
+def audit(link: Link, after: UUID) -> tuple[UUID | None, list[UUID]]:
+    """Look at the waiting jobs that follow ``after``, a page of them, and put wrong counters right.
+
+    The last job of the page (None: there are no more) and those that were wrong. There are none unless rows were
+    changed or deleted by other hands: this keeps a job whose upstream or child was deleted from waiting for ever.
+    """
+    last, wrong = link.rows(FIND_WRONG, {"after": after})[0]
+    if wrong:
+        _put_right(link, wrong)
+    return last, wrong or []
+
+
+def _put_right(link: Link, ids: list[UUID]) -> list[UUID]:
+    with link.atomic():
+        return settle(link, recount(link, ids))
+
+
 def recount(link: Link, ids: list[UUID]) -> list[UUID]:
-    """Count the upstreams of waiting jobs, whose rows this transaction has locked, again; those now marked."""
+    """Count the upstreams and children of waiting jobs again, and promote those that wait for nothing; those now marked.
+
+    In a transaction of the caller's: the rows are locked by a statement of its own, so that the one that counts sees
+    all that was done under those locks before.
+    """
+    link.rows(LOCK_WAITING, {"ids": ids})
     params = {"ids": ids, **wake.wake_params(link.schema, 0)}
-    return [row[0] for row in link.rows(RECOUNT_LATE, params) if row[0] is not None]
+    return [row[0] for row in link.rows(RECOUNT, params) if row[0] is not None]
 
 
 def read_results(link: Link, ids: list[UUID]) -> dict[UUID, tuple[str, bytes | None, str]]:
@@ -159,7 +221,7 @@ def read_results(link: Link, ids: list[UUID]) -> dict[UUID, tuple[str, bytes | N
 
 def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     refs = {row[0]: codec.decode(row[6]) for row in rows if row[6] is not None and _wants_value(row)}
-    wanted = list({UUID(ref[1]) for found in refs.values() for ref in found})
+    wanted = list({each for found in refs.values() for each in referred(found)})
     values = read_results(link, wanted) if wanted else {}
     outcomes = []
     for job_id, ran, failed_dep, failed_child, policy, result, _, attempt in rows:
@@ -172,10 +234,22 @@ def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
             message = f"job {failed_dep}, whose value this job returned, did not complete"
             outcomes.append(_bad(job_id, "failed", "upstream_failed", message, attempt))
         elif job_id in refs:
-            outcomes.append(_valued(job_id, result, refs[job_id], values, attempt))
+            try:
+                outcomes.append(_valued(job_id, result, refs[job_id], values, attempt))
+            except (LookupError, TypeError, ValueError) as error:  # a row that other hands have changed fails alone
+                message = f"the value that this job returned cannot be put together: {type(error).__name__}: {error}"
+                outcomes.append(_bad(job_id, "failed", "error", message, attempt, kind="error"))
         else:
             outcomes.append(_good(job_id, result))
     return outcomes
+
+
+def referred(refs: Any) -> list[UUID]:
+    """The jobs that ``[[path, id], ...]`` names; none if it is something else, which its own job will fail of."""
+    try:
+        return [UUID(reference) for _, reference in refs]
+    except (ValueError, TypeError, AttributeError):
+        return []
 
 
 def _wants_value(row: tuple[Any, ...]) -> bool:
@@ -195,8 +269,10 @@ def _good(job_id: UUID, result: bytes | None) -> dict[str, Any]:
     }
 
 
-def _bad(job_id: UUID, state: str, reason: str, message: str, attempt: int | None = None) -> dict[str, Any]:
-    error = {"attempt": attempt, "kind": "upstream_failed", "type": None, "message": message, "traceback": None}
+def _bad(
+    job_id: UUID, state: str, reason: str, message: str, attempt: int | None = None, *, kind: str = "upstream_failed"
+) -> dict[str, Any]:
+    error = {"attempt": attempt, "kind": kind, "type": None, "message": message, "traceback": None}
     return {
         "job_id": job_id,
         "state": state,

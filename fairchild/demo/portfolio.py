@@ -15,7 +15,7 @@ import csv
 from collections.abc import Iterator
 from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.resources import files
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from fairchild.record import Record
 from fairchild.tasks import task
@@ -132,7 +132,7 @@ def read_positions(count: int) -> Iterator[Position]:
     rows = list(csv.DictReader(text.splitlines()))
     for number in range(count):
         lot, row = divmod(number, len(rows))
-        position = Position(**rows[row])  # type: ignore[typeddict-item]
+        position = cast("Position", dict(rows[row]))
         if lot:
             position["symbol"] += f".{lot + 1}"
         yield position

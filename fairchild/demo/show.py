@@ -116,13 +116,11 @@ def _all_jobs(client: Fairchild, workflow: UUID) -> list[Job]:
 
 def _count(jobs: list[Job]) -> list[TaskCount]:
     by_task: dict[str, list[Job]] = {}
-    for job in sorted(jobs, key=lambda job: (job.depth, job.id)):
+    for job in sorted(jobs, key=lambda job: (job.attempted_at is None, job.attempted_at)):
         by_task.setdefault(job.task.rsplit(".", 1)[-1], []).append(job)
     counts = []
     for task, its in by_task.items():
-        took = [
-            (job.ended_at - job.attempted_at).total_seconds() for job in its if job.ended_at and job.attempted_at
-        ]
+        took = [(job.ended_at - job.attempted_at).total_seconds() for job in its if job.ended_at and job.attempted_at]
         counts.append(
             TaskCount(
                 task=task,

@@ -20,7 +20,7 @@ from fairchild.context import Enqueuer
 from fairchild.db.claim import Claimed, Lane, claim, find_claim, find_queues, promote_due
 from fairchild.db.connect import REPLY_LOST, Database, Link
 from fairchild.db.finish import Ended
-from fairchild.db.settle import read_results
+from fairchild.db.settle import read_results, referred
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt
 from fairchild.worker.finisher import Finisher
@@ -224,7 +224,7 @@ class Claimer:
 
     def _hand_over(self, link: Link, rows: list[Claimed]) -> None:
         """Read the values that the jobs wait for, all in one statement, and give the jobs to the runners."""
-        wanted = {row.job_id: _references(row.refs) for row in rows if row.refs is not None}
+        wanted = {row.job_id: referred(codec.decode(row.refs)) for row in rows if row.refs is not None}
         ids = list({each for found in wanted.values() for each in found})
         values = read_results(link, ids) if ids else {}
         attempts = []
@@ -243,10 +243,3 @@ class Claimer:
         if pool.waiting() and pool.busy() >= pool.size and time.monotonic() - pool.last_start > STUCK_SECONDS:
             for attempt in pool.take_back():
                 self._finisher.put(attempt.give_back())
-
-
-def _references(refs: bytes | None) -> list[UUID]:
-    try:
-        return [UUID(reference) for _, reference in codec.decode(refs or b"[]")]
-    except (ValueError, TypeError, AttributeError):  # msgspec's DecodeError is a ValueError
-        return []  # a row that was written by hand; its attempt fails alone

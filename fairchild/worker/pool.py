@@ -19,6 +19,7 @@ from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
 
 AHEAD_SECONDS = 0.05
+FRESH_SECONDS = 0.25
 MAX_AHEAD = 1000
 
 
@@ -60,6 +61,8 @@ class Pool:
             return self.size + self._ahead() - len(self._held)
 
     def _ahead(self) -> int:
+        if not self._finished or time.monotonic() - self._finished[-1][0] > FRESH_SECONDS:
+            return 0  # what was fast a while ago says nothing about the jobs that come now
         return min(MAX_AHEAD, int(self._rate * AHEAD_SECONDS))
 
     def wants_more(self) -> bool:

@@ -1,0 +1,7 @@
+"""``python -m fairchild``: the command line."""
+
+import sys
+
+from fairchild.cli import main
+
+sys.exit(main())

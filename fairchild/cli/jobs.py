@@ -1,0 +1,267 @@
+"""``fairchild jobs list | show | cancel | retry``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from fairchild.cli.options import DatabaseUrl, Json, Schema, connected, option
+from fairchild.cli.output import ask, print_fields, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from fairchild.client import Fairchild
+    from fairchild.job import Job
+
+State = Annotated[str | None, option("--state", env="JOBS_STATE", help="Only jobs in this state.")]
+Queue = Annotated[str | None, option("--queue", env="JOBS_QUEUE", help="Only jobs of this queue.")]
+TaskName = Annotated[str | None, option("--task", env="JOBS_TASK", help="Only jobs of this task.")]
+Tag = Annotated[str | None, option("--tag", env="JOBS_TAG", help="Only jobs with this tag.")]
+Tenant = Annotated[str | None, option("--tenant", env="JOBS_TENANT", help="Only jobs of this tenant.")]
+Workflow = Annotated[
+    str | None,
+    option("--workflow", env="JOBS_WORKFLOW", metavar="ID", help="Only the job of this id and its descendants."),
+]
+Yes = Annotated[bool, option("--yes", "-y", env="JOBS_YES", help="Do not ask before changing what the filters match.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    group = typer.Typer(help="Look at jobs, cancel them, run them again.", rich_markup_mode=None)
+    group.command(name="list")(list_jobs)
+    group.command()(show)
+    group.command()(cancel)
+    group.command()(retry)
+    app.add_typer(group, name="jobs")
+
+
+def list_jobs(
+    state: State = None,
+    queue: Queue = None,
+    task: TaskName = None,
+    tag: Tag = None,
+    tenant: Tenant = None,
+    workflow: Workflow = None,
+    limit: Annotated[int, option("--limit", "-n", env="JOBS_LIMIT", help="How many at most, up to 1000.")] = 50,
+    cursor: Annotated[
+        str | None, option("--cursor", env="JOBS_CURSOR", metavar="ID", help="Those older than this job.")
+    ] = None,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """The newest jobs that pass all filters."""
+    filters = _filters(state, queue, task, tag, tenant, workflow)
+    with connected(database_url, schema) as client:
+        page = client.jobs(**filters, limit=limit, cursor=cursor)
+    if json:
+        print_json({"jobs": [job.to_dict() for job in page.jobs], "cursor": page.cursor})
+        return
+    columns = ["id", "state", "task", "queue", "priority", "attempt", "scheduled at"]
+    print_table(
+        columns,
+        [
+            [
+                job.id,
+                job.state,
+                job.task,
+                job.queue,
+                job.priority,
+                f"{job.attempt}/{job.max_attempts}",
+                job.scheduled_at,
+            ]
+            for job in page.jobs
+        ],
+    )
+    if page.cursor is not None:
+        say(f"there are more: --cursor {page.cursor}")
+
+
+def show(
+    id: Annotated[str, typer.Argument(help="The job's id.")],
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """All that is known of one job."""
+    from fairchild.errors import UnknownJob  # noqa: PLC0415 - help comes first
+
+    with connected(database_url, schema) as client:
+        job = client.get_job(id)
+    if job is None:
+        raise UnknownJob(f"no job has the id {id}")
+    if json:
+        print_json(job.to_dict())
+    else:
+        print_job(job)
+
+
+def print_job(job: Job) -> None:
+    """One job for a person."""
+    print_fields(
+        [
+            ("id", job.id),
+            ("task", job.task),
+            ("state", job.state if job.reason is None else f"{job.state} ({job.reason})"),
+            ("queue", job.queue),
+            ("priority", job.priority),
+            ("attempt", f"{job.attempt} of {job.max_attempts}"),
+            ("tenant", job.tenant),
+            ("tags", ", ".join(job.tags)),
+            ("args", _json(job.args)),
+            ("meta", _json(job.meta) if job.meta else None),
+            ("result", _json(job.result) if job.has_result else None),
+            ("workflow", job.workflow_id if job.workflow_id != job.id else None),
+            ("parent", job.parent_id),
+            ("waits for", "\n".join(map(str, job.deps))),
+            ("timeout", None if job.timeout is None else f"{job.timeout:g} s"),
+            ("worker", job.worker),
+            ("inserted", job.inserted_at),
+            ("scheduled", job.scheduled_at),
+            ("started", job.attempted_at),
+            ("ended", job.ended_at),
+        ]
+    )
+    for error in job.errors:
+        print()
+        print(error_line(error))
+        print("\n".join("  " + line for line in str(error.get("traceback") or "").splitlines()))
+
+
+def error_line(error: dict[str, Any]) -> str:
+    """One attempt's end in a line."""
+    attempt = f"attempt {error['attempt']}" if error.get("attempt") is not None else "no attempt spent"
+    what = ": ".join(str(error[key]) for key in ("kind", "type", "message") if error.get(key))
+    return f"{attempt}, {what}" + (f" (at {error['at']})" if error.get("at") else "")
+
+
+def _json(value: object) -> str:
+    import json  # noqa: PLC0415 - the commands have a parameter of this name
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def cancel(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Jobs to cancel.")] = None,
+    reason: Annotated[str, option("--reason", env="JOBS_REASON", help="Kept with the job.")] = "cancelled",
+    state: State = None,
+    queue: Queue = None,
+    task: TaskName = None,
+    tag: Tag = None,
+    tenant: Tenant = None,
+    workflow: Workflow = None,
+    yes: Yes = False,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Cancel jobs by id or by filters, with their descendants. Those that run are asked to stop."""
+    filters = _filters(state, queue, task, tag, tenant, workflow)
+    with connected(database_url, schema) as client:
+        _change(
+            client,
+            "cancel",
+            ids or [],
+            filters,
+            ["scheduled", "available", "waiting", "running"],
+            lambda chosen: client.cancel(chosen, reason),
+            yes=yes,
+            json=json,
+        )
+
+
+def retry(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Jobs to run again.")] = None,
+    state: State = None,
+    queue: Queue = None,
+    task: TaskName = None,
+    tag: Tag = None,
+    tenant: Tenant = None,
+    workflow: Workflow = None,
+    yes: Yes = False,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Reopen ended jobs by id or by filters (those that failed or were cancelled, if no state is given)."""
+    filters = _filters(state, queue, task, tag, tenant, workflow)
+    with connected(database_url, schema) as client:
+        _change(client, "retry", ids or [], filters, ["failed", "cancelled"], client.retry, yes=yes, json=json)
+
+
+def _change(
+    client: Fairchild,
+    verb: str,
+    ids: Sequence[str],
+    filters: dict[str, str],
+    states: list[str],
+    change: Callable[[list[UUID]], list[UUID]],
+    *,
+    yes: bool,
+    json: bool,
+) -> None:
+    """Choose jobs, ask where a filter chose them, change them, print which were."""
+    from fairchild.errors import UsageError  # noqa: PLC0415 - help comes first
+
+    if bool(ids) == bool(filters):
+        raise UsageError(f"give the ids of the jobs to {verb}, or filters such as --queue mail (and not both)")
+    if ids:
+        chosen = [_uuid(each) for each in ids]
+    else:
+        wanted = [filters] if "state" in filters else [{**filters, "state": state} for state in states]
+        chosen = [job.id for each in wanted for job in _matching(client, each)]
+        if chosen and not yes:
+            _confirm(verb, len(chosen))
+    changed = change(chosen) if chosen else []
+    left = [each for each in chosen if each not in set(changed)] if ids else []
+    if json:
+        print_json({"jobs": changed, "unchanged": left})
+    else:
+        for each in changed:
+            print(each)
+    done = "cancelled (or asked to stop, if running)" if verb == "cancel" else "reopened"
+    say(f"{len(changed)} jobs {done}")
+    for each in left:
+        job = client.get_job(each)
+        say(f"{each}: {'no such job' if job is None else f'not changed, it is {job.state}'}")
+    if left:
+        raise typer.Exit(1)
+
+
+def _matching(client: Fairchild, filters: dict[str, str]) -> list[Job]:
+    jobs: list[Job] = []
+    cursor = None
+    while True:
+        page = client.jobs(**filters, limit=1000, cursor=cursor)
+        jobs.extend(page.jobs)
+        cursor = page.cursor
+        if cursor is None:
+            return jobs
+
+
+def _confirm(verb: str, number: int) -> None:
+    from fairchild.errors import UsageError  # noqa: PLC0415 - help comes first
+
+    answer = ask(f"{verb} {number} jobs? [y/N]")
+    if answer is None:
+        raise UsageError(f"{number} jobs match and nobody was there to ask; use --yes to {verb} them")
+    if answer.lower() not in ("y", "yes"):
+        raise UsageError("nothing was changed")
+
+
+def _uuid(text: str) -> UUID:
+    from fairchild.errors import UsageError  # noqa: PLC0415 - help comes first
+
+    try:
+        return UUID(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a job id (a UUID); nothing was changed") from None
+
+
+def _filters(
+    state: str | None, queue: str | None, task: str | None, tag: str | None, tenant: str | None, workflow: str | None
+) -> dict[str, Any]:
+    given = {"state": state, "queue": queue, "task": task, "tag": tag, "tenant": tenant, "workflow": workflow}
+    return {name: value for name, value in given.items() if value is not None}

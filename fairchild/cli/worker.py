@@ -1,0 +1,106 @@
+"""``fairchild worker``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fairchild.cli.logs import LogFormat, LogLevel
+from fairchild.cli.options import DatabaseUrl, Imports, Schema, connected, option
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(worker)
+
+
+def worker(
+    imports: Imports = None,
+    queues: Annotated[
+        str | None,
+        option(
+            "--queues",
+            "-q",
+            env="WORKER_QUEUES",
+            metavar="NAMES",
+            help="Queues to take jobs from, with how many at once: default,mail:2. All of them if not given.",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int, option("--concurrency", "-c", env="WORKER_CONCURRENCY", help="How many jobs run at once.")
+    ] = 10,
+    processes: Annotated[
+        int, option("--processes", env="WORKER_PROCESSES", help="How many processes; this release runs one.")
+    ] = 1,
+    name: Annotated[
+        str | None,
+        option("--name", env="WORKER_NAME", help="What it is called; host name and process id if not given."),
+    ] = None,
+    lease: Annotated[
+        float,
+        option("--lease", env="WORKER_LEASE", help="Seconds; one that was silent for half of it is taken for dead."),
+    ] = 30.0,
+    heartbeat_interval: Annotated[
+        float | None,
+        option(
+            "--heartbeat-interval",
+            env="WORKER_HEARTBEAT_INTERVAL",
+            help="Seconds between signs of life: 5, or less if the lease is short, if not given.",
+        ),
+    ] = None,
+    poll_interval: Annotated[
+        float,
+        option("--poll-interval", env="WORKER_POLL_INTERVAL", help="Seconds between looks for jobs without a wake-up."),
+    ] = 1.0,
+    shutdown_timeout: Annotated[
+        float,
+        option(
+            "--shutdown-timeout",
+            env="WORKER_SHUTDOWN_TIMEOUT",
+            help="Seconds that running jobs get to end when stopped.",
+        ),
+    ] = 30.0,
+    log_level: Annotated[
+        LogLevel,
+        option("--log-level", env=["WORKER_LOG_LEVEL", "LOG_LEVEL"], help="What is logged.", case_sensitive=False),
+    ] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, option("--log-format", env=["WORKER_LOG_FORMAT", "LOG_FORMAT"], help="How.", case_sensitive=False)
+    ] = LogFormat.TEXT,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Run jobs until stopped.
+
+    SIGTERM and Ctrl-C let running jobs end; a second one gives them back at once, to be run by another worker.
+    """
+    from fairchild.cli import logs  # noqa: PLC0415 - help comes first
+    from fairchild.cli.modules import import_all  # noqa: PLC0415
+    from fairchild.errors import ConfigError  # noqa: PLC0415
+    from fairchild.tasks import registry  # noqa: PLC0415
+    from fairchild.worker import WorkerPool  # noqa: PLC0415
+
+    logs.set_up(log_level, log_format)
+    modules = import_all(imports)
+    if not len(registry):
+        found = f"{', '.join(modules)} defines no task" if modules else "there is no task to run"
+        raise ConfigError(f"{found}: name the modules with @task functions by --import or FAIRCHILD_IMPORT")
+    with connected(database_url, schema) as client:
+        pool = WorkerPool(
+            client,
+            queues,
+            concurrency,
+            processes=processes,
+            name=name,
+            lease=lease,
+            heartbeat_interval=heartbeat_interval,
+            poll_interval=poll_interval,
+            shutdown_timeout=shutdown_timeout,
+        )
+        pool.start()
+        asked = pool._signals
+    if asked == 0:
+        raise typer.Exit(1)  # it stopped by itself; its log says why
+    if asked > 1:
+        raise typer.Exit(130)
