@@ -18,6 +18,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from fairchild import embedded
+from fairchild.embedded import programs
 from fairchild.errors import ConfigError
 from tests.support.eventually import eventually
 
@@ -451,14 +452,14 @@ def test_as_root_a_folder_out_of_reach_is_opened_to_passing_through_only(
 def test_as_root_programs_out_of_reach_are_linked_to_where_they_can_be_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundled, libraries = embedded._bundled(folder, None)
+    bundled, libraries = programs.bundled(folder, None)
     private = folder.parent / "site-packages"
     shutil.copytree(bundled, private / "package" / bundled.name, copy_function=os.link)
     shutil.copytree(libraries, private / libraries.name, copy_function=os.link)
     private.chmod(0o700)
-    monkeypatch.setattr(embedded, "ROOT_FOLDER", folder.parent / "root")
+    monkeypatch.setattr(programs, "ROOT_FOLDER", folder.parent / "root")
     monkeypatch.setattr(
-        embedded, "_bundled", lambda data, major: (private / "package" / bundled.name, private / libraries.name)
+        programs, "bundled", lambda data, major: (private / "package" / bundled.name, private / libraries.name)
     )
 
     for _ in range(2):
