@@ -1,8 +1,8 @@
 """Values to JSON and back.
 
 ``encode`` turns a Python value into JSON text that PostgreSQL's ``jsonb`` keeps without change (but for the sign of a
-negative zero), and takes the Futures out of it: where one stood, the text has ``null`` and ``refs`` gets ``[path, job id]``. References are never
-written into the JSON itself, so no user's data can look like one.
+negative zero), and takes the Futures out of it: where one stood, the text has ``null`` and ``refs`` gets ``[path, job
+id]``. References are never written into the JSON itself, so no user's data can look like one.
 
 Beyond JSON's own types it accepts tuples and sets (they arrive as lists unless the annotation says otherwise), aware
 datetimes, dates, times, timedeltas, UUIDs, Decimals, Enums, dataclasses, named tuples, bytes (base64) and msgspec
@@ -21,7 +21,8 @@ import enum
 import math
 import re
 import uuid
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import msgspec
@@ -135,18 +136,17 @@ def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
 def _mapping(value: dict[Any, Any], path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(key, enum.Enum) and isinstance(key.value, str):
-            key = key.value
-        if not isinstance(key, str):
+        name = key.value if isinstance(key, enum.Enum) else key
+        if not isinstance(name, str):
             raise _refuse(path, root, f"the key {key!r} is {type(key).__name__}; JSON keys are text")
-        name = _text(str(key), path, root)
+        name = _text(str(name), path, root)
         if name in plain:
             raise _refuse(path, root, f"the key {name!r} is there twice")
         plain[name] = _plain(item, (*path, name), refs, root)
     return plain
 
 
-def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> Any:  # noqa: PLR0911, PLR0912
+def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> Any:
     if isinstance(value, Future):
         refs.append((path, value.job_id))
         return None
@@ -163,9 +163,7 @@ def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
         return _plain(float(value), path, refs, root)
     if isinstance(value, dt.datetime):
         if value.tzinfo is None or value.utcoffset() is None:
-            raise _refuse(
-                path, root, f"{value!r} has no time zone; give it one, e.g. datetime.now(timezone.utc)"
-            )
+            raise _refuse(path, root, f"{value!r} has no time zone; give it one, e.g. datetime.now(timezone.utc)")
         return value.isoformat()
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
@@ -191,7 +189,7 @@ def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
     raise _refuse(path, root, f"{type(value).__module__}.{type(value).__qualname__} is not a type JSON can hold")
 
 
-def _ordered(items: Set[Any]) -> list[Any]:
+def _ordered(items: AbstractSet[Any]) -> list[Any]:
     """The same order in every process: equal sets make equal JSON."""
     try:
         return sorted(items)

@@ -15,6 +15,7 @@ _SCHEMES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg|postgresql\+ps
 # Up to the last @, since a password that was not quoted may hold one.
 _PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):\S*@")
 _PASSWORD_IN_DSN = re.compile(r"((?:password|passfile)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+_TWO_ATS = re.compile(r"^[^/]*//[^/?#]*@[^/?#]*@")
 _LOGIN = re.compile(r"://[^:/@\s]*:(\S*)@")
 _QUOTED = re.compile(r"\"([^\"]+)\"")
 MAX_IDENTIFIER_BYTES = 63
@@ -87,6 +88,8 @@ def normalize_url(url: str) -> str:
     if url.startswith("embedded:"):
         return url
     if _SCHEMES.match(url):
+        if _TWO_ATS.match(url):  # libpq would take a part of the password for the host, and say it aloud
+            raise ConfigError("the database URL has more than one @ before its path: write one in a password as %40")
         return _SCHEMES.sub("postgresql://", url, count=1)
     if "://" not in url and "=" in url:
         return url

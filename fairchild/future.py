@@ -13,7 +13,6 @@ from uuid import UUID
 
 from fairchild.errors import FutureUsedAsValue
 
-
 _PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset)
 
 
@@ -50,20 +49,20 @@ class Future:
             "Pass the Future to another task as an argument, or return it; the task that receives it gets the value"
         )
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002 - the signature of those that may wait
         """The value itself is only available to tasks that may suspend."""
         raise FutureUsedAsValue(
             f"cannot wait for {self!r} here: waiting inside a job would hold a thread that the awaited job may need. "
             "Pass the Future to another task as an argument, or return it"
         )
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304
         self._misused("test the truth of")
 
     def __iter__(self) -> Iterator[Any]:
         self._misused("iterate over")
 
-    def __len__(self) -> NoReturn:
+    def __len__(self) -> NoReturn:  # noqa: PLE0303
         self._misused("take the length of")
 
     def __getitem__(self, key: object) -> NoReturn:
@@ -75,7 +74,7 @@ class Future:
     def __contains__(self, item: object) -> NoReturn:
         self._misused("look inside")
 
-    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+    def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
         self._misused("call")
 
     def __getattr__(self, name: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -26,13 +27,13 @@ def _seconds(delay: float | timedelta | None, parts: dict[str, float]) -> float:
         seconds += delay.total_seconds()
     elif delay is not None:
         seconds += float(delay)
-    if seconds < 0:
-        raise ValueError(f"a delay must not be negative, got {seconds} s")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"a delay must be a number of seconds that is not negative, got {seconds}")
     return seconds
 
 
 class Snooze(Ending):
-    """Run again later. No attempt is spent. ``Snooze(30)`` (seconds), ``Snooze(minutes=5)``, ``Snooze(timedelta(...))``."""
+    """Run again later. No attempt is spent. ``Snooze(30)`` means seconds; ``minutes=5`` and a timedelta work too."""
 
     def __init__(
         self,
@@ -47,7 +48,10 @@ class Snooze(Ending):
         self.delay = _seconds(
             delay, {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
         )
-        super().__init__(f"snooze for {self.delay} s")
+        super().__init__(self.delay)
+
+    def __str__(self) -> str:
+        return f"snooze for {self.delay} s"
 
 
 class Retry(Ending):

@@ -221,7 +221,7 @@ def _has_custom(info: Any) -> bool:
 def _with_default(kind: Any, parameter: inspect.Parameter) -> Any:
     """``x: int = None`` also takes None, as people write it."""
     if parameter.default is None:
-        return typing.Optional[kind]  # noqa: UP007, UP045 - built at run time
+        return typing.Optional[kind]  # noqa: UP045 - built at run time
     return kind
 
 
@@ -230,7 +230,7 @@ def _type_name(kind: Any) -> str:
         return "any"
     if isinstance(kind, str):
         return kind
-    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias):
+    if typing.get_origin(kind) is None and isinstance(kind, type):
         return kind.__name__
     return str(kind).replace("typing.", "")
 

@@ -24,6 +24,7 @@ from uuid import UUID
 from fairchild import codec, context
 from fairchild.context import CurrentJob
 from fairchild.errors import DuplicateTask, InvalidArguments, UnknownTask, UsageError
+from fairchild.future import Future
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
@@ -77,6 +78,9 @@ class TaskOptions:
 class Task(Generic[P, R]):
     """A function with a name under which workers find it."""
 
+    __name__: str
+    __wrapped__: Callable[P, R]
+
     def __init__(self, fn: Callable[..., Any], name: str, options: TaskOptions, aliases: tuple[str, ...] = ()) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
@@ -94,11 +98,18 @@ class Task(Generic[P, R]):
         """Run the function here (outside a job), or add a child job and return its Future (inside one)."""
         return cast("R", self._plain(*args, **kwargs))
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+    # The first tells editors what the task takes; the second lets in options, Jobs and Futures. What neither can see,
+    # and calls without the job parameter, the checks of the call itself see.
+    @overload
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job: ...
+    @overload
+    def enqueue(self, *args: Any, **kwargs: Any) -> Job: ...
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> Job:
         """Insert a job now. ``_priority=`` and the like set one call's options."""
         return self._plain.enqueue(*args, **kwargs)
 
-    def enqueue_in(  # noqa: PLR0913
+    def enqueue_in(
         self,
         *args: Any,
         weeks: float = 0,
@@ -216,10 +227,16 @@ class Configured(Generic[P, R]):
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]], **options: Any) -> list[UUID]:
         """Insert one job for each mapping of arguments, all or none."""
         client = context.require_client(f"enqueue {self.task.name}")
-        common = {**self._options, **_checked_names(options, prefix="_")}
-        connection = common.pop("connection", None)
+        return Configured(self.task, {**self._options, **_checked_names(options, prefix="_")}).stream(calls, client)
+
+    def stream(
+        self, calls: Iterable[Mapping[str, Any]], client: context.Enqueuer, connection: Any = None
+    ) -> list[UUID]:
+        """``enqueue_many`` by a given client, in a given transaction or that of ``using()``."""
+        common = dict(self._options)
+        own_connection = common.pop("connection", None)
         if "id" in common:
-            raise InvalidArguments(f"{self.task.name}: one _id cannot name many jobs")
+            raise InvalidArguments(f"{self.task.name}: one _id cannot name many jobs; nothing was enqueued")
 
         def jobs() -> Iterator[NewJob]:
             for number, call in enumerate(calls):
@@ -230,7 +247,7 @@ class Configured(Generic[P, R]):
                     )
                 yield self.build_row(call, common, client.max_payload_bytes)
 
-        return client.enqueue_stream(jobs(), connection)
+        return client.enqueue_stream(jobs(), own_connection if connection is None else connection)
 
     def build(self, args: Mapping[str, Any], options: Mapping[str, Any], max_payload_bytes: int) -> NewJob:
         """The job that a call with these arguments and (bare) options makes."""
@@ -315,7 +332,7 @@ def build(
     return new
 
 
-def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: int) -> None:  # noqa: PLR0912
+def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: int) -> None:
     """Put one call's options on a job. Raises InvalidArguments for a value that an option cannot take."""
     if options.get("delay") is not None and options.get("scheduled_at") is not None:
         raise InvalidArguments("give either a delay or scheduled_at, not both; nothing was enqueued")
@@ -359,25 +376,23 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
 
 
 def _upstreams(value: Any) -> list[UUID]:
-    single = isinstance(value, (str, UUID)) or hasattr(type(value), "__fairchild_reference__")
-    if single or isinstance(value, codec.Future):
-        value = [value]
+    if isinstance(value, (str, UUID, Future)) or hasattr(type(value), "__fairchild_reference__"):
+        return [_upstream(value)]
     if not isinstance(value, Iterable):
         raise InvalidArguments(
             f"depends_on takes jobs, futures and ids, alone or in a list, not {type(value).__name__}; "
             "nothing was enqueued"
         )
-    ids = []
-    for each in value:
-        if isinstance(each, codec.Future):
-            ids.append(each.job_id)
-        elif hasattr(type(each), "__fairchild_reference__"):
-            ids.append(each.__fairchild_reference__())
-        elif isinstance(each, UUID):
-            ids.append(each)
-        else:
-            ids.append(_parse_id(each))
-    return ids
+    return [_upstream(each) for each in value]
+
+
+def _upstream(value: Any) -> UUID:
+    if isinstance(value, Future):
+        return value.job_id
+    if hasattr(type(value), "__fairchild_reference__"):
+        referred: UUID = value.__fairchild_reference__()
+        return referred
+    return value if isinstance(value, UUID) else _parse_id(value)
 
 
 def _parse_id(value: Any) -> UUID:
@@ -430,7 +445,7 @@ def check_seconds(what: str, value: Any, *, zero: bool = False) -> float:
     """Seconds or a timedelta, as seconds."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (0 if zero else 1e-9) <= value < 1e11:  # noqa: PLR2004
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (0 if zero else 1e-9) <= value < 1e11:
         raise InvalidArguments(f"{what} must be seconds or a timedelta, and positive, got {value!r}")
     return float(value)
 
@@ -574,7 +589,7 @@ def _main_module() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def make_task(  # noqa: PLR0913
+def make_task(
     fn: Callable[..., Any],
     *,
     registry: Registry,
@@ -600,8 +615,8 @@ def make_task(  # noqa: PLR0913
         raise UsageError(f"@task goes on a function, not on {fn!r}")
     if _is_method(fn):
         raise UsageError(
-            f"@task cannot go on the method {fn.__qualname__}: a worker has no object to call it on. Make it a function "
-            "of its own, or put @staticmethod above @task"
+            f"@task cannot go on the method {fn.__qualname__}: a worker has no object to call it on. Make it a "
+            "function of its own, or put @staticmethod above @task"
         )
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise UsageError(f"@task cannot run the generator function {fn.__qualname__}: a task returns one value")
@@ -663,9 +678,9 @@ class TaskDecorator:
     @overload
     def __call__(self, fn: Callable[P, T], /) -> Task[P, T]: ...
     @overload
-    def __call__(self, **options: Any) -> _Decorate: ...
+    def __call__(self, fn: None = None, /, **options: Any) -> _Decorate: ...
 
-    def __call__(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def __call__(self, fn: Any = None, /, **options: Any) -> Any:
         if fn is not None:
             if isinstance(fn, str):
                 raise UsageError(f'@task takes options by name: @task(name="{fn}")')

@@ -9,12 +9,16 @@ Help must come fast, so modules of this package import nothing heavy at their to
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+with warnings.catch_warnings():
+    # Releases of typer that go with fairchild use names that the newest click deprecates; nothing a user can act on.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import typer
 
-from fairchild.cli import database, demo, jobs, stats, tasks, worker
+from fairchild.cli import bench, database, demo, jobs, stats, tasks, worker
 
 # A click.UsageError, of the click that typer brings with it or depends on.
 _WrongUse: type[Exception] = typer.BadParameter.__bases__[0]
@@ -31,6 +35,7 @@ tasks.add_to(app)
 jobs.add_to(app)
 stats.add_to(app)
 demo.add_to(app)
+bench.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -48,14 +53,18 @@ def _top(
         raise typer.Exit(2)
 
 
+def command() -> Any:
+    """The whole command line, of the kind that click has."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code. ``arguments``: those of the process if not given."""
     from fairchild.cli.output import say  # noqa: PLC0415 - help comes first
     from fairchild.errors import FairchildError  # noqa: PLC0415
 
-    command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="fairchild", standalone_mode=False)
+        code = command().main(args=arguments, prog_name="fairchild", standalone_mode=False)
         sys.stdout.flush()
     except _WrongUse as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "fairchild")

@@ -147,9 +147,8 @@ def _print(shown: Shown, json: bool) -> None:
             for each in shown.tasks
         ],
     )
-    print(
-        f"\nFrom claim to end; that of a parent includes its children.\n{shown.jobs} jobs in {shown.seconds:.2f} s: {shown.jobs_per_second:.0f} jobs/s"
-    )
+    print("\nmean and max: from claim to end, those of a parent with its children")
+    print(f"{shown.jobs} jobs in {shown.seconds:.2f} s: {shown.jobs_per_second:.0f} jobs/s")
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -157,14 +156,21 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _say_how_to_look(shown: Shown, url: str, *, own: bool) -> None:
-    from fairchild.config import hide_password  # noqa: PLC0415 - help comes first
+    from shlex import quote  # noqa: PLC0415 - help comes first
 
-    print(f"\nThe jobs are still there:\n  export FAIRCHILD_DATABASE_URL={hide_password(url)}", file=sys.stderr)
-    print(f"  fairchild jobs list --workflow {shown.workflow}\n  fairchild stats", file=sys.stderr)
+    from fairchild.config import hide_password  # noqa: PLC0415
+
+    lines = [
+        "",
+        "The jobs are still there:",
+        f"  export FAIRCHILD_DATABASE_URL={quote(hide_password(url))}",
+        f"  fairchild jobs list --workflow {shown.workflow}",
+        "  fairchild stats",
+    ]
     if own:
-        print(
-            f"Stop the server:\n  python -c 'from fairchild import embedded; embedded.stop({url!r})'", file=sys.stderr
-        )
+        code = f'from fairchild import embedded; embedded.stop("{url}")'
+        lines += ["Stop the server:", f"  python -c {quote(code)}"]
+    print("\n".join(lines), file=sys.stderr)
 
 
 @contextmanager

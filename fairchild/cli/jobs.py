@@ -80,7 +80,7 @@ def list_jobs(
 
 
 def show(
-    id: Annotated[str, typer.Argument(help="The job's id.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")],
     json: Json = False,
     database_url: DatabaseUrl = None,
     schema: Schema = None,

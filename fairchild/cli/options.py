@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 def option(*names: str, env: str | list[str], help: str, **more: Any) -> Any:  # noqa: A002 - typer's own word
     """An option with its environment variable: ``env`` is the name without ``FAIRCHILD_``."""
     variables = [f"FAIRCHILD_{each}" for each in ([env] if isinstance(env, str) else env)]
-    return typer.Option(*names, envvar=variables, help=help, show_envvar=True, **more)
+    # A list even of one is printed as a list in typer's messages.
+    return typer.Option(
+        *names, envvar=variables if len(variables) > 1 else variables[0], help=help, show_envvar=True, **more
+    )
 
 
 DatabaseUrl = Annotated[
@@ -59,7 +62,12 @@ Arg = Annotated[
 @contextmanager
 def connected(url: str | None, schema: str | None) -> Iterator[Fairchild]:
     """A client that has reached its database, current in the block."""
-    from fairchild.client import Fairchild  # noqa: PLC0415 - help comes first
+    import logging  # noqa: PLC0415 - help comes first
 
+    from fairchild.client import Fairchild  # noqa: PLC0415
+
+    if not logging.getLogger().handlers:
+        # What the driver reports comes as our errors as well; a connection cut by Ctrl-C is nobody's concern.
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     with Fairchild(url, schema=schema) as client:
         yield client

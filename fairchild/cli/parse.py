@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,17 +17,27 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
-def arguments(
-    whole: str | None, single: Sequence[str] | None, types: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The arguments of ``--args`` and ``-a``; the latter win. ``types``: the task's annotations, if it is known."""
-    values = {} if whole is None else json_object("--args", whole)
-    for each in single or ():
-        name, equals, text = each.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"-a takes key=value, got {each!r}")
-        values[name.strip()] = _value(text, (types or {}).get(name.strip()))
-    return values
+@dataclass(frozen=True)
+class Arguments:
+    """What ``--args`` and ``-a`` gave."""
+
+    whole: dict[str, Any]
+    single: list[tuple[str, str]]
+
+    @staticmethod
+    def read(whole: str | None, single: Sequence[str] | None) -> Arguments:
+        """From the text of both."""
+        pairs = []
+        for each in single or ():
+            name, equals, text = each.partition("=")
+            if not equals or not name.strip():
+                raise UsageError(f"-a takes key=value, got {each!r}")
+            pairs.append((name.strip(), text))
+        return Arguments({} if whole is None else json_object("--args", whole), pairs)
+
+    def values(self, types: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The arguments; those of ``-a`` win. ``types``: the task's annotations, if it is known."""
+        return {**self.whole, **{name: _value(text, (types or {}).get(name)) for name, text in self.single}}
 
 
 def json_object(what: str, text: str) -> dict[str, Any]:

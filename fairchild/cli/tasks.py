@@ -107,12 +107,12 @@ def enqueue(
         "timeout": None if timeout is None else parse.duration("--timeout", timeout),
     }
     limit = None if wait in (None, _FOREVER) else parse.duration("--wait", str(wait)).total_seconds()
+    given = parse.Arguments.read(args, arg)
     task = _task_to_enqueue(name, import_all(imports))
-    arguments = parse.arguments(args, arg, task.signature.types if task is not None else None)
     with connected(database_url, schema) as client:
         job = client.enqueue(
             task if task is not None else name,
-            arguments,
+            given.values(task.signature.types if task is not None else None),
             **{key: value for key, value in options.items() if value not in (None, [])},
         )
         if wait is not None:
@@ -148,11 +148,18 @@ def _wait(client: Fairchild, job: Job, limit: float | None, json: bool) -> None:
         job.refresh()
         if json:
             print_json(job.to_dict())
-        if job.errors:
-            print(str(job.errors[-1].get("traceback") or error_line(job.errors[-1])).rstrip(), file=sys.stderr)
+        for cause in _causes(client, job):
+            print(str(cause.get("traceback") or error_line(cause)).rstrip(), file=sys.stderr)
         raise
     else:
         print_json(job.refresh().to_dict() if json else result)
+
+
+def _causes(client: Fairchild, job: Job) -> list[dict[str, Any]]:
+    """The last errors of the jobs at which the workflow failed: of those that failed by themselves."""
+    failed = client.jobs(workflow=job.id, state="failed", limit=100)
+    last = [each.errors[-1] for each in failed.jobs if each.errors]
+    return [error for error in last if error.get("kind") != "upstream_failed"][:3]
 
 
 def run(
@@ -173,12 +180,13 @@ def run(
     from fairchild.cli.modules import find_task, import_all  # noqa: PLC0415
     from fairchild.errors import InvalidArguments, UnknownTask  # noqa: PLC0415
 
+    given = parse.Arguments.read(args, arg)
     task, why = find_task(name, import_all(imports))
     if task is None:
         raise UnknownTask(f"no task {name!r}: {why}; name its module with -i")
     signature = task.signature
     try:
-        bound = signature.bind((), parse.arguments(args, arg, signature.types))
+        bound = signature.bind((), given.values(signature.types))
         positional, named = signature.call_arguments(bound, None)
     except InvalidArguments as error:
         raise InvalidArguments(str(error).removesuffix("; nothing was enqueued")) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -31,8 +33,20 @@ def worker(
         int, option("--concurrency", "-c", env="WORKER_CONCURRENCY", help="How many jobs run at once.")
     ] = 10,
     processes: Annotated[
-        int, option("--processes", env="WORKER_PROCESSES", help="How many processes; this release runs one.")
+        int, option("--processes", env="WORKER_PROCESSES", help="How many processes, each with its own jobs.")
     ] = 1,
+    max_jobs_per_process: Annotated[
+        int | None,
+        option(
+            "--max-jobs-per-process",
+            env="WORKER_MAX_JOBS_PER_PROCESS",
+            help="Replace a process once it has run so many jobs.",
+        ),
+    ] = None,
+    max_memory_mb: Annotated[
+        float | None,
+        option("--max-memory-mb", env="WORKER_MAX_MEMORY_MB", help="Replace a process once it holds so much memory."),
+    ] = None,
     name: Annotated[
         str | None,
         option("--name", env="WORKER_NAME", help="What it is called; host name and process id if not given."),
@@ -77,21 +91,28 @@ def worker(
     """
     from fairchild.cli import logs  # noqa: PLC0415 - help comes first
     from fairchild.cli.modules import import_all  # noqa: PLC0415
-    from fairchild.errors import ConfigError  # noqa: PLC0415
+    from fairchild.errors import ConfigError, SchemaError  # noqa: PLC0415
     from fairchild.tasks import registry  # noqa: PLC0415
     from fairchild.worker import WorkerPool  # noqa: PLC0415
 
     logs.set_up(log_level, log_format)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What tasks print is seen at once where stdout is a file or a pipe, too.
+        sys.stdout.reconfigure(line_buffering=True)
     modules = import_all(imports)
     if not len(registry):
         found = f"{', '.join(modules)} defines no task" if modules else "there is no task to run"
         raise ConfigError(f"{found}: name the modules with @task functions by --import or FAIRCHILD_IMPORT")
     with connected(database_url, schema) as client:
+        if not client.is_installed():
+            raise SchemaError("fairchild's tables are not in this database: run `fairchild install`")
         pool = WorkerPool(
             client,
             queues,
             concurrency,
             processes=processes,
+            max_jobs_per_process=max_jobs_per_process,
+            max_memory_mb=max_memory_mb,
             name=name,
             lease=lease,
             heartbeat_interval=heartbeat_interval,
@@ -99,8 +120,7 @@ def worker(
             shutdown_timeout=shutdown_timeout,
         )
         pool.start()
-        asked = pool._signals
-    if asked == 0:
+    if not pool.ended_well or pool.signals == 0:
         raise typer.Exit(1)  # it stopped by itself; its log says why
-    if asked > 1:
+    if pool.signals > 1:
         raise typer.Exit(130)

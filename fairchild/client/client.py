@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import codec, context
 from fairchild.config import Config
 from fairchild.db import browse, control, migrate
-from fairchild.db.connect import Database, Link, caller_link, retrying
+from fairchild.db.connect import Database, Link, caller_errors, caller_link, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
 from fairchild.errors import (
     InvalidArguments,
@@ -30,6 +30,8 @@ from fairchild.errors import (
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
 from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
+
+T = TypeVar("T")
 
 MAX_PAGE = 1000
 _FIRST_POLL = 0.005
@@ -160,6 +162,10 @@ class Fairchild:
         """The migrations that ``install()`` would apply, oldest first. Raises SchemaError for a newer database."""
         return migrate.pending(self.database.conninfo, self.config.schema)
 
+    def is_installed(self) -> bool:
+        """Whether the tables have been made, by whatever release."""
+        return migrate.current(self.database.conninfo, self.config.schema) is not None
+
     def migration_sql(self) -> str:
         """The SQL that makes everything in an empty database. Needs no connection and no URL."""
         return migrate.offline_sql(Config.load(**{**self._given, "url": "postgresql://"}).schema)
@@ -175,7 +181,7 @@ class Fairchild:
 
     def live_workers(self) -> list[str]:
         """The names of the workers that are at work; none where the tables have not been made."""
-        if self.pending_migrations() == migrate.revisions():
+        if not self.is_installed():
             return []
         with self.database.link() as link:
             return browse.live_workers(link)
@@ -200,7 +206,13 @@ class Fairchild:
     ) -> list[UUID]:
         """Insert one job for each mapping of arguments, all or none; ids in the order given. Any number, streamed."""
         connection = _connection(task, options)
-        return self.enqueue_stream((self._build(task, call, options) for call in calls), connection)
+        if "id" in options:
+            raise InvalidArguments("one id cannot name many jobs; nothing was enqueued")
+        known = self.registry.find(task) if isinstance(task, str) else task
+        if known is None:
+            return self.enqueue_stream((self._build(task, call, options) for call in calls), connection)
+        configured = known if isinstance(known, Configured) else Configured(known, {})
+        return configured.options(**options).stream(calls, self, connection)
 
     def _build(
         self, task: Task[Any, Any] | Configured[Any, Any] | str, args: Mapping[str, Any], options: Mapping[str, Any]
@@ -224,8 +236,9 @@ class Fairchild:
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]:
         """Insert jobs that are built already; as Jobs, in their order."""
         if connection is not None:
-            link = caller_link(connection, self.database.schema)
-            return self._made(link, jobs, insert_jobs(link, jobs))
+            with caller_errors():
+                link = caller_link(connection, self.database.schema)
+                return self._made(link, jobs, insert_jobs(link, jobs))
         made = retrying(lambda: self._enqueue_own(jobs))
         self._wake()
         return made
@@ -237,7 +250,8 @@ class Fairchild:
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
         """Insert any number of built jobs, all or none; their ids."""
         if connection is not None:
-            return insert_stream(caller_link(connection, self.database.schema), jobs)
+            with caller_errors():
+                return insert_stream(caller_link(connection, self.database.schema), jobs)
         with self.database.link() as link:
             ids = insert_stream(link, jobs)
         self._wake()
@@ -245,17 +259,21 @@ class Fairchild:
 
     def _made(self, link: Link, jobs: list[NewJob], inserted: list[Inserted]) -> list[Job]:
         times = {each.id: each for each in inserted}
+        # What was there already, and what depends on jobs that may have ended, is best read.
+        unsure = [new.id for new in jobs if new.id not in times or new.upstreams()]
+        read = browse.get_jobs(link, unsure) if unsure else {}
         made = []
         for new in jobs:
             entry = times.get(new.id)
-            if entry is None:
-                existing = browse.get_jobs(link, [new.id])[new.id]
-                existing.conflict = True
-                existing._client = self  # noqa: SLF001
-                made.append(existing)
+            found = read.get(new.id)
+            if found is not None:
+                found.conflict = entry is None and new.given_id
+                found._client = self
+                made.append(found)
                 continue
-            waits = bool(new.upstreams())
-            state = JobState.WAITING if waits else JobState.SCHEDULED if entry.later else JobState.AVAILABLE
+            if entry is None:
+                raise UnknownJob(f"job {new.id} was there already and has just been deleted; nothing was enqueued")
+            state = JobState.SCHEDULED if entry.later else JobState.AVAILABLE
             made.append(
                 Job(
                     id=new.id,
@@ -272,7 +290,6 @@ class Fairchild:
                     workflow_id=new.workflow_id or new.id,
                     parent_id=new.parent_id,
                     depth=new.depth,
-                    deps=new.upstreams(),
                     timeout=new.timeout,
                     _client=self,
                 )
@@ -288,15 +305,22 @@ class Fairchild:
     def get_job(self, id: UUID | str) -> Job | None:
         """The job as it stands now, or None."""
         job_id = _uuid(id)
+        return self._read([job_id]).get(job_id)
 
-        def read() -> Job | None:
+    def _ask(self, question: Callable[[Link], T]) -> T:
+        """The answer of a read, asked again if a connection was lost under it."""
+
+        def once() -> T:
             with self.database.link() as link:
-                return browse.get_jobs(link, [job_id]).get(job_id)
+                return question(link)
 
-        job = retrying(read)
-        if job is not None:
-            job._client = self  # noqa: SLF001
-        return job
+        return retrying(once)
+
+    def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
+        found = self._ask(lambda link: browse.get_jobs(link, ids))
+        for job in found.values():
+            job._client = self
+        return found
 
     def get_result(self, id: UUID | str, timeout: float | None = None) -> Any:
         """The result of a job, waiting up to ``timeout`` seconds for it to end (None: as long as it takes; 0: not).
@@ -320,13 +344,11 @@ class Fairchild:
 
         Raises ResultTimeout, naming how many have not, and UnknownJob for ids that no job has.
         """
-        given = [jobs] if isinstance(jobs, (Job, UUID, str)) else list(jobs)
-        ids = [each.id if isinstance(each, Job) else _uuid(each) for each in given]
+        ids = _ids(jobs)
         self._wait_ended(ids, timeout)
-        with self.database.link() as link:
-            found = browse.get_jobs(link, list(set(ids)))
-        for job in found.values():
-            job._client = self  # noqa: SLF001
+        found = self._read(list(set(ids)))
+        if len(found) < len(set(ids)):
+            raise _unknown(set(ids) - set(found))
         return [found[job_id] for job_id in ids]
 
     def wait_for(self, id: UUID, timeout: float | None) -> Job:
@@ -342,12 +364,11 @@ class Fairchild:
             with self._ended:
                 seen = self._endings
             wanted = list(open_ids)
-            with self.database.link() as link:
-                ended = browse.find_ended(link, wanted)
-                if first and len(ended) < len(wanted):
-                    missing = set(wanted) - browse.find_existing(link, wanted)
-                    if missing:
-                        raise UnknownJob(f"no job has the id {', '.join(map(str, sorted(missing)))}")
+            ended = self._ask(lambda link, wanted=wanted: browse.find_ended(link, wanted))  # type: ignore[misc]
+            if first and len(ended) < len(wanted):
+                missing = set(wanted) - self._ask(lambda link, wanted=wanted: browse.find_existing(link, wanted))  # type: ignore[misc]
+                if missing:
+                    raise _unknown(missing)
             first = False
             for job_id in ended:
                 open_ids.pop(job_id)
@@ -358,7 +379,7 @@ class Fairchild:
                 raise ResultTimeout(
                     f"{len(open_ids)} of {len(set(ids))} jobs have not ended after {timeout} s; they go on"
                 )
-            nap = pause * random.uniform(0.8, 1.2)  # noqa: S311
+            nap = pause * random.uniform(0.8, 1.2)
             with self._ended:
                 self._ended.wait_for(lambda seen=seen: self._endings != seen, nap if left is None else min(nap, left))  # type: ignore[misc]
             pause = min(pause * 1.5, _LAST_POLL)
@@ -381,7 +402,7 @@ class Fairchild:
             self._endings += 1
             self._ended.notify_all()
 
-    def jobs(  # noqa: PLR0913
+    def jobs(
         self,
         *,
         state: JobState | str | None = None,
@@ -397,29 +418,23 @@ class Fairchild:
         """One page of jobs that pass all filters given, newest first. Pass ``page.cursor`` to go on."""
         if not 1 <= limit <= MAX_PAGE:
             raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
-        with self.database.link() as link:
-            found = browse.list_jobs(
-                link,
-                state=_state(state),
-                limit=limit + 1,
-                queue=queue,
-                task=task.name if isinstance(task, Task) else task,
-                tag=tag,
-                tenant=tenant,
-                workflow=None if workflow is None else _uuid(workflow),
-                worker=None if worker is None else _uuid(worker),
-                cursor=None if cursor is None else _uuid(cursor),
-            )
+        named = {"queue": queue, "task": task.name if isinstance(task, Task) else task, "tag": tag, "tenant": tenant}
+        for what, value in named.items():
+            if value is not None:
+                check_text(what, value, empty=True)
+        ids = {"workflow": workflow, "worker": worker, "cursor": cursor}
+        filters = {**named, **{what: None if value is None else _uuid(value) for what, value in ids.items()}}
+        wanted = _state(state)
+        found = self._ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
         for job in found:
-            job._client = self  # noqa: SLF001
+            job._client = self
         more = len(found) > limit
         found = found[:limit]
         return Page(found, str(found[-1].id) if more else None)
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
-        with self.database.link() as link:
-            queues = browse.count_by_queue(link)
+        queues = self._ask(browse.count_by_queue)
         filled = {name: {s.value: counts.get(s.value, 0) for s in JobState} for name, counts in sorted(queues.items())}
         total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
         return {"jobs": total, "queues": filled}
@@ -468,21 +483,22 @@ class Fairchild:
         return job
 
     def _selected(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
-        if isinstance(jobs, Mapping):
-            unknown = set(jobs) - set(_FILTERS)
-            if unknown or not jobs:
-                what = f"unknown filter {sorted(unknown)[0]!r}" if unknown else "an empty filter would mean all jobs"
-                raise UsageError(f"{what}; filters are {', '.join(_FILTERS)}")
-            ids: list[UUID] = []
-            cursor = None
-            while True:
-                page = self.jobs(**jobs, limit=MAX_PAGE, cursor=cursor)
-                ids.extend(job.id for job in page.jobs)
-                cursor = page.cursor
-                if cursor is None:
-                    return ids
-        given = [jobs] if isinstance(jobs, (Job, UUID, str)) else list(jobs)
-        return [each.id if isinstance(each, Job) else _uuid(each) for each in given]
+        return self._matching(cast("Mapping[str, Any]", jobs)) if isinstance(jobs, Mapping) else _ids(jobs)
+
+    def _matching(self, filters: Mapping[str, Any]) -> list[UUID]:
+        unknown = sorted(set(filters) - set(_FILTERS))
+        given = {name: value for name, value in filters.items() if value is not None}
+        if unknown or not given:
+            what = f"unknown filter {unknown[0]!r}" if unknown else "an empty filter would mean all jobs"
+            raise UsageError(f"{what}; nothing was changed. Filters are {', '.join(_FILTERS)}")
+        ids: list[UUID] = []
+        cursor = None
+        while True:
+            page = self.jobs(**given, limit=MAX_PAGE, cursor=cursor)
+            ids.extend(job.id for job in page.jobs)
+            cursor = page.cursor
+            if cursor is None:
+                return ids
 
 
 class Using:
@@ -518,6 +534,15 @@ def _connection(task: object, options: dict[str, Any]) -> Any:
     return given if given is not None or not isinstance(task, Configured) else task.connection
 
 
+def _unknown(ids: Iterable[UUID]) -> UnknownJob:
+    return UnknownJob(f"no job has the id {', '.join(map(str, sorted(ids)))}")
+
+
+def _ids(jobs: Job | UUID | str | Iterable[Job | UUID | str]) -> list[UUID]:
+    given = [jobs] if isinstance(jobs, (Job, UUID, str)) else jobs
+    return [each.id if isinstance(each, Job) else _uuid(each) for each in given]
+
+
 def _uuid(value: UUID | str) -> UUID:
     if isinstance(value, UUID):
         return value
@@ -534,4 +559,3 @@ def _state(value: JobState | str | None) -> JobState | None:
         return JobState(value)
     except ValueError:
         raise UsageError(f"{value!r} is not a state; states are {', '.join(JobState)}") from None
-

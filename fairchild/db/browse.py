@@ -10,8 +10,10 @@ from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
 from fairchild.job import Job, JobState
 
-_COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args, v.priority, v.tenant, v.attempt, v.max_attempts,
-       v.result, v.reason, v.errors, v.tags, v.meta, v.workflow_id, v.parent_id, v.depth, v.timeout_seconds, v.worker,
+# JSON as text: on a caller's connection it might come as whatever that one makes of it.
+_COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args::text, v.priority, v.tenant, v.attempt,
+       v.max_attempts, v.result::text, v.reason, v.errors::text, v.tags, v.meta::text, v.workflow_id, v.parent_id,
+       v.depth, v.timeout_seconds, v.worker,
        v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at"""
 
 GET_JOBS = Sql(

@@ -17,6 +17,8 @@ from fairchild.db import wake
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
 
+PROMOTE_BATCH = 1000
+
 
 class Lane(NamedTuple):
     """One priority of one queue, and the seq behind which to look."""
@@ -98,7 +100,7 @@ PROMOTE_DUE = Sql(
     """
 WITH picked AS MATERIALIZED (
   SELECT ctid AS tid, job_id, queue, priority, tenant, task, run_at FROM {due}
-   WHERE run_at <= statement_timestamp() ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED),
+   WHERE run_at <= statement_timestamp() ORDER BY run_at LIMIT %(most)s FOR UPDATE SKIP LOCKED),
 gone AS (DELETE FROM {due} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
 promoted AS (
   INSERT INTO {ready} (queue, priority, job_id, tenant, task)
@@ -132,8 +134,12 @@ def find_queues(link: Link, most: int = 1000) -> list[str]:
 
 
 def promote_due(link: Link, room: int = 0) -> tuple[int, float | None]:
-    """Make jobs whose time has come available: how many, and seconds until the next (None: nothing is scheduled)."""
-    promoted, _, left = link.rows(PROMOTE_DUE, wake.wake_params(link.schema, room))[0]
+    """Make up to PROMOTE_BATCH jobs whose time has come available: how many, and seconds until the next that has not.
+
+    None in place of the seconds: nothing is scheduled.
+    """
+    params = {"most": PROMOTE_BATCH, **wake.wake_params(link.schema, room)}
+    promoted, _, left = link.rows(PROMOTE_DUE, params)[0]
     return promoted, left
 
 

@@ -12,8 +12,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar, cast
 
 import psycopg
 import psycopg_pool
@@ -148,8 +148,7 @@ class DjangoLink(Link):
     def atomic(self) -> AbstractContextManager[Any]:
         from django.db import transaction  # noqa: PLC0415 - only where Django is the caller
 
-        context: AbstractContextManager[Any] = transaction.atomic(using=self._outer.alias)
-        return context
+        return cast("AbstractContextManager[Any]", transaction.atomic(using=self._outer.alias))
 
 
 def _not_psycopg(driver: object) -> UsageError:
@@ -243,7 +242,8 @@ class Database:
         except psycopg.ProgrammingError as error:
             text = hide_parts(" ".join(str(error).split()), self.config.url)
             raise ConfigError(
-                f"the database URL cannot be read: {text}. Characters like @ : / % in a password must be percent-encoded"
+                f"the database URL cannot be read: {text}. Characters like @ : / % in a password must be "
+                "percent-encoded"
             ) from None
         defaults: dict[str, Any] = {} if str(given.get("host") or "").startswith("/") else dict(_TCP)
         defaults["application_name"] = f"fairchild:{role}"
@@ -330,17 +330,28 @@ class Database:
     @contextmanager
     def link(self) -> Iterator[Link]:
         """A connection of the pool for one use. Driver errors come out as ours."""
+        pool = None
         try:
-            with self._current_pool().connection() as connection:
+            pool = self._current_pool()
+            with pool.connection() as connection:
                 schema = self._schema or self._resolve_schema(connection)
                 yield Link(connection, schema, prepare=self._prepare, owned=True)
         except psycopg_pool.PoolTimeout as error:
             self.check()  # says why, if the server is the reason
-            raise DatabaseUnavailable(
+            raise StoreError(
                 f"all {self.config.pool_size} connections of this client are in use; raise pool_size ({error})"
             ) from None
         except psycopg.Error as error:
+            if pool is not None and isinstance(error, REPLY_LOST) and (error.sqlstate or "57P").startswith("57P"):
+                self._drop(pool)
             raise self._translate(error) from error
+
+    def _drop(self, pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]]) -> None:
+        """Where one connection was lost the others were too; a new pool knows at once whether the server is back."""
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        pool.close(timeout=1.0)
 
     def _translate(self, error: psycopg.Error) -> StoreError:
         ours = translate(error)

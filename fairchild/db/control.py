@@ -2,22 +2,28 @@
 
 Cancelling deletes the row that says where the job is (``due``, ``waiting`` or ``ready``): who deletes it owns the job,
 so a claim and a cancellation can never both have it. A running job has its claim marked; its worker hears of it with
-the next heartbeat, and the job ends as its task decides.
+the next heartbeat, and the job ends as its task decides: it may still complete or fail, but is not tried again.
+
+A retry reopens what the failure had ended and counts all of it anew, under the locks of the waiting jobs it touches.
+
+Both touch jobs in an order that is not the workers' own, so a deadlock is possible. On our own connections what was
+broken off is done again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 from uuid import UUID
 
-import msgspec
-
 from fairchild.db import wake
-from fairchild.db.connect import Link
-from fairchild.db.settle import end_jobs, settle
+from fairchild.db.connect import Link, retrying
+from fairchild.db.enqueue import NOTIFY
+from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UsageError
+
+T = TypeVar("T")
 
 BATCH = 1000
 _ROUNDS = 5
@@ -59,8 +65,10 @@ DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) RETURNING job
 ASK_RUNNING = Sql(
     "ask_running",
     """
+WITH locked AS MATERIALIZED (
+  SELECT job_id FROM {claims} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE)
 UPDATE {claims} SET cancel_reason = coalesce(cancel_reason, %(reason)s)
- WHERE job_id = ANY(%(ids)s::uuid[]) RETURNING job_id""",
+ WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id""",
 )
 STILL_PENDING = Sql("still_pending", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending'")
 
@@ -71,11 +79,13 @@ LOCK_JOBS = Sql(
 SELECT id, state, reason, parent_id FROM {jobs}
  WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE""",
 )
-# Jobs that were cancelled because one of these did not complete. Index fairchild_edges_pkey.
-CANCELLED_WITH = Sql(
-    "cancelled_with",
+# Jobs that ended badly because one of these did; with those whose own function had run before and only returned the
+# other's value. Index fairchild_edges_pkey.
+FAILED_WITH = Sql(
+    "failed_with",
     """
-SELECT DISTINCT j.id FROM {edges} e JOIN {jobs} j ON j.id = e.downstream
+SELECT DISTINCT j.id, j.state = 'failed' AND j.value_refs IS NOT NULL
+  FROM {edges} e JOIN {jobs} j ON j.id = e.downstream
  WHERE e.upstream = ANY(%(ids)s::uuid[]) AND e.policy = 'need'
    AND j.state IN ('cancelled', 'failed') AND j.reason = 'upstream_failed'""",
 )
@@ -86,6 +96,20 @@ SELECT DISTINCT p.id, p.state, p.reason, w.job_id IS NOT NULL AND w.ran
   FROM {jobs} j JOIN {jobs} p ON p.id = j.parent_id LEFT JOIN {waiting} w ON w.job_id = p.id
  WHERE j.id = ANY(%(ids)s::uuid[])""",
 )
+LIVE_CHILDREN = Sql(
+    "live_children",
+    """
+SELECT DISTINCT p.id FROM {jobs} p JOIN {jobs} c ON c.workflow_id = p.workflow_id AND c.parent_id = p.id
+ WHERE p.id = ANY(%(ids)s::uuid[]) AND c.parent_id IS NOT NULL AND c.state = 'pending'""",
+)
+WAITING_FOR = Sql(
+    "waiting_for",
+    """
+SELECT DISTINCT w.job_id FROM {edges} e JOIN {waiting} w ON w.job_id = e.downstream
+ WHERE e.upstream = ANY(%(ids)s::uuid[])""",
+)
+# All of them go to waiting, from where the count that follows takes those that wait for nothing. ``ran``: jobs whose
+# own function is not to run again; they keep what it returned.
 REOPEN = Sql(
     "reopen",
     """
@@ -94,50 +118,17 @@ WITH old AS MATERIALIZED (
 counted AS (
   INSERT INTO {counters} (minute, queue, task, state, n)
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -count(*) FROM old
-   GROUP BY queue, task, state)
+   GROUP BY queue, task, state),
+placed AS (
+  INSERT INTO {waiting} (job_id, ran) SELECT id, id = ANY(%(ran)s::uuid[]) FROM old)
 UPDATE {jobs} t
    SET state = 'pending', ended_at = NULL, reason = NULL, losses = 0,
        max_attempts = greatest(t.max_attempts, t.attempt + 1),
        scheduled_at = least(t.scheduled_at, statement_timestamp()),
-       result = CASE WHEN t.id = ANY(%(parents)s::uuid[]) THEN t.result END
+       result = CASE WHEN t.id = ANY(%(ran)s::uuid[]) THEN t.result END,
+       value_refs = CASE WHEN t.id = ANY(%(ran)s::uuid[]) THEN t.value_refs END
  WHERE t.id = ANY(ARRAY(SELECT id FROM old))
 RETURNING t.id""",
-)
-# Counters from the truth, for jobs that go back to waiting. Runs after REOPEN in the same transaction.
-WAIT_AGAIN = Sql(
-    "wait_again",
-    """
-INSERT INTO {waiting} AS old (job_id, deps, children, ran, late, settle)
-SELECT j.id, d.deps, CASE WHEN p.ran THEN c.children ELSE 0 END, p.ran, d.deps > 0,
-       p.ran AND d.deps = 0 AND c.children = 0
-  FROM jsonb_to_recordset(%(jobs)s::jsonb) AS p(id uuid, ran boolean)
-  JOIN {jobs} j ON j.id = p.id
- CROSS JOIN LATERAL (
-   SELECT count(*)::int AS deps FROM {edges} e JOIN {jobs} u ON u.id = e.upstream
-    WHERE e.downstream = j.id AND u.state = 'pending' AND (NOT p.ran OR u.parent_id IS DISTINCT FROM j.id)) d
- CROSS JOIN LATERAL (
-   SELECT count(*)::int AS children FROM {jobs} k
-    WHERE k.workflow_id = j.workflow_id AND k.parent_id = j.id AND k.parent_id IS NOT NULL
-      AND k.state = 'pending') c
-    ON CONFLICT (job_id) DO UPDATE
-       SET deps = excluded.deps, children = excluded.children, failed_dep = NULL, failed_child = NULL,
-           settle = excluded.settle, late = old.late OR excluded.late""",
-)
-MAKE_READY = Sql(
-    "make_ready",
-    """
-WITH again AS (
-  INSERT INTO {ready} (queue, priority, job_id, tenant, task)
-  SELECT queue, priority, id, tenant, task FROM {jobs}
-   WHERE id = ANY(%(ids)s::uuid[]) AND NOT EXISTS (SELECT 1 FROM {waiting} w WHERE w.job_id = id)
-   ORDER BY id
-  RETURNING job_id)
-SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM again) a WHERE a.n > 0""",
-)
-FREE_AGAIN = Sql(
-    "free_again",
-    """
-DELETE FROM {waiting} WHERE job_id = ANY(%(ids)s::uuid[]) AND NOT ran AND deps = 0 RETURNING job_id""",
 )
 
 
@@ -148,26 +139,41 @@ def cancel(link: Link, ids: Iterable[UUID], reason: str) -> tuple[list[UUID], li
     """
     cancelled: list[UUID] = []
     asked: list[UUID] = []
-    with link.atomic():
-        left = [row[0] for row in link.rows(FAMILY, {"ids": list(ids)})]
-        for _ in range(_ROUNDS):
-            if not left:
-                break
-            taken: list[UUID] = []
-            for statement in (LEAVE_DUE, LEAVE_WAITING, LEAVE_READY):
-                for start in range(0, len(left), BATCH):
-                    taken.extend(row[0] for row in link.rows(statement, {"ids": left[start : start + BATCH]}))
-            outcomes = [_cancelled(job_id, reason) for job_id in sorted(taken)]
-            done, marked = end_jobs(link, outcomes) if outcomes else ([], [])
-            cancelled.extend(done)
-            if marked:
-                settle(link, marked)
-            rest = [job_id for job_id in left if job_id not in set(taken)]
-            running = {row[0] for row in link.rows(ASK_RUNNING, {"ids": rest, "reason": reason})} if rest else set()
-            asked.extend(sorted(running))
-            rest = [job_id for job_id in rest if job_id not in running]
-            left = [row[0] for row in link.rows(STILL_PENDING, {"ids": rest})] if rest else []
+    left = [row[0] for row in link.rows(FAMILY, {"ids": list(ids)})]
+    for _ in range(_ROUNDS):
+        if not left:
+            break
+        # A round is a transaction, so that locks are taken as workers take them: claims first.
+        done, running, left = _again(link, lambda left=left: _cancel_round(link, left, reason))  # type: ignore[misc]
+        cancelled.extend(done)
+        asked.extend(running)
     return cancelled, asked
+
+
+def _cancel_round(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID], list[UUID]]:
+    """Cancel what can be found: (cancelled, asked to stop, still to be found)."""
+    with link.atomic():
+        running = [row[0] for row in link.rows(ASK_RUNNING, {"ids": ids, "reason": reason})]
+        rest = _without(ids, running)
+        taken: list[UUID] = []
+        for statement in (LEAVE_DUE, LEAVE_WAITING, LEAVE_READY):
+            for start in range(0, len(rest), BATCH):
+                taken.extend(row[0] for row in link.rows(statement, {"ids": rest[start : start + BATCH]}))
+        cancelled, marked = end_jobs(link, [_cancelled(job_id, reason) for job_id in sorted(taken)])
+        settle(link, marked)
+        rest = _without(rest, taken)
+        left = [row[0] for row in link.rows(STILL_PENDING, {"ids": rest})] if rest else []
+    return cancelled, running, left
+
+
+def _without(ids: list[UUID], others: list[UUID]) -> list[UUID]:
+    out = set(others)
+    return [job_id for job_id in ids if job_id not in out]
+
+
+def _again(link: Link, step: Callable[[], T]) -> T:
+    """Run a step of ours, again if it met a deadlock; in a caller's transaction that is the caller's affair."""
+    return retrying(step) if link.owned else step()
 
 
 def _cancelled(job_id: UUID, reason: str) -> dict[str, Any]:
@@ -177,37 +183,53 @@ def _cancelled(job_id: UUID, reason: str) -> dict[str, Any]:
 def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:
     """Reopen ended jobs: they become available again, with at least one attempt left.
 
-    What was cancelled because of them waits for them again, and so do their parents. Jobs that have not ended are left
-    alone. Raises UsageError for a child whose parent runs anew. Gives the ids of the jobs asked for that were reopened.
+    What ended badly because of them waits for them again, and so do their parents. A job that still needs the value of
+    another that failed is cancelled again for that reason. Jobs that have not ended are left alone. Raises UsageError
+    for a child whose parent runs anew, and for a parent of which children still run. Gives the ids of the jobs asked
+    for that were reopened.
     """
+    wanted = list(ids)
+    return _again(link, lambda: _retry(link, wanted))
+
+
+def _retry(link: Link, ids: list[UUID]) -> list[UUID]:
     with link.atomic():
-        asked = [row[0] for row in link.rows(LOCK_JOBS, {"ids": list(ids)}) if row[1] != "pending"]
+        asked = [row[0] for row in link.rows(LOCK_JOBS, {"ids": ids}) if row[1] != "pending"]
         if not asked:
             return []
-        again = _cancelled_because_of(link, asked)
-        parents = _parents_of(link, [*asked, *again])
-        link.rows(LOCK_JOBS, {"ids": sorted({*asked, *again, *parents})})
-        everything = list({*asked, *again, *parents})
-        link.rows(REOPEN, {"ids": everything, "parents": list(parents)})
-        order = [*({"id": job_id, "ran": False} for job_id in {*asked, *again} - parents)]
-        order += [{"id": job_id, "ran": True} for job_id in parents]
-        link.rows(WAIT_AGAIN, {"jobs": msgspec.json.encode(order).decode()})
-        free = [row[0] for row in link.rows(FREE_AGAIN, {"ids": list({*asked, *again} - parents)})]
-        link.rows(MAKE_READY, {"ids": free, "channel": wake.channel(link.schema)})
+        again, ran = _ended_because_of(link, asked)
+        parents = _parents_of(link, [*asked, *again, *ran])
+        if busy := [row[0] for row in link.rows(LIVE_CHILDREN, {"ids": [*asked, *again]})]:
+            raise UsageError(
+                f"job {busy[0]} would run anew while jobs that it called before still run; nothing was retried. "
+                "Wait for them to end"
+            )
+        everything = list({*asked, *again, *ran, *parents})
+        # A parent that waits could be settled by its last child in this moment. With its row locked it cannot, and if
+        # it has been, it is found ended here.
+        waiting = [row[0] for row in link.rows(LOCK_WAITING, {"ids": everything})]
+        link.rows(LOCK_JOBS, {"ids": _without(everything, waiting)})
+        reopened = [row[0] for row in link.rows(REOPEN, {"ids": everything, "ran": list({*ran, *parents})})]
+        others = [row[0] for row in link.rows(WAITING_FOR, {"ids": reopened})]
+        settle(link, recount(link, list({*everything, *others})))  # also parents that another retry has reopened
+        link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
     return asked
 
 
-def _cancelled_because_of(link: Link, ids: list[UUID]) -> list[UUID]:
-    found: dict[UUID, None] = {}
+def _ended_because_of(link: Link, ids: list[UUID]) -> tuple[list[UUID], list[UUID]]:
+    """Jobs that ended badly because of these, directly or not: those to run, and those whose function had run."""
+    found: dict[UUID, bool] = {}
     edge = list(ids)
     while edge:
-        rows = [row[0] for row in link.rows(CANCELLED_WITH, {"ids": edge})]
-        edge = [job_id for job_id in rows if job_id not in found and job_id not in ids]
-        found.update(dict.fromkeys(edge))
-    return list(found)
+        rows = link.rows(FAILED_WITH, {"ids": edge})
+        new = {job_id: ran for job_id, ran in rows if job_id not in found and job_id not in ids}
+        found.update(new)
+        edge = list(new)
+    return [job_id for job_id, ran in found.items() if not ran], [job_id for job_id, ran in found.items() if ran]
 
 
 def _parents_of(link: Link, ids: list[UUID]) -> set[UUID]:
+    """The parents that wait for these jobs, and those that failed because of them."""
     parents: set[UUID] = set()
     edge = list(ids)
     while edge:
@@ -220,10 +242,10 @@ def _parents_of(link: Link, ids: list[UUID]) -> set[UUID]:
                     f"the parent {job_id} of a job to retry runs anew and will call its tasks again; nothing was "
                     "retried. Wait for it to end"
                 )
-            if state == "completed" or (state == "cancelled" and reason != "upstream_failed"):
-                continue
-            parents.add(job_id)
-            if state != "pending":
+            if state == "pending":
+                parents.add(job_id)
+            elif state == "failed" and reason in ("child_failed", "upstream_failed"):
+                parents.add(job_id)
                 step.append(job_id)
         edge = step
     return parents

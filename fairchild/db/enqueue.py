@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -25,6 +24,8 @@ from fairchild.rules.dag import refuse_cycle
 
 DOCUMENT_ROWS = 1000
 COPY_ROWS = 5000
+CHUNK_BYTES = 8 * 1024 * 1024
+"""Arguments in one chunk, whatever the number of rows: it is in memory several times, and one text on the wire."""
 
 _INPUT = """
 input AS MATERIALIZED (
@@ -166,8 +167,15 @@ def unknown_upstreams(link: Link, ids: set[UUID]) -> set[UUID]:
 
 
 def _chunks(jobs: Iterable[NewJob], size: int) -> Iterator[list[NewJob]]:
-    iterator = iter(jobs)
-    while chunk := list(islice(iterator, size)):
+    chunk: list[NewJob] = []
+    weight = 0
+    for job in jobs:
+        chunk.append(job)
+        weight += len(job.args) + len(job.meta or b"")
+        if len(chunk) >= size or weight >= CHUNK_BYTES:
+            yield chunk
+            chunk, weight = [], 0
+    if chunk:
         yield chunk
 
 

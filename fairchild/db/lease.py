@@ -6,8 +6,8 @@ its lease, over at least three looks, is dead. Declaring it so compares and sets
 a worker that beats in the last moment stays alive, and only one observer wins.
 
 A dead session's claims are given back: the claim row is deleted, so that whatever the old worker still writes finds
-no claim, and the job becomes available again with a ``lost`` entry and no attempt spent. A job that was running in
-three deaths is failed as ``poison``.
+no claim, and the job becomes available again with a ``lost`` entry and no attempt spent; or is cancelled, if somebody
+had asked for that. A job that was running in three deaths is failed as ``poison``.
 
     running --beat--> running --(no beat for lease / 2)--> dead --(its worker wakes up)--> a new session
        \\--stop--> draining --(all jobs given back or ended)--> stopped
@@ -47,13 +47,17 @@ UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
 RETURNING state""",
 )
 
+# One that has stopped wakes the others, who may take what it has given back (and its own listener, which then ends).
 SET_STATE = Sql(
     "set_session_state",
     """
-UPDATE {sessions}
-   SET state = %(state)s,
-       ended_at = CASE WHEN %(state)s = 'stopped' THEN statement_timestamp() ELSE ended_at END
- WHERE id = %(id)s::uuid AND state <> 'dead'""",
+WITH changed AS (
+  UPDATE {sessions}
+     SET state = %(state)s,
+         ended_at = CASE WHEN %(state)s = 'stopped' THEN statement_timestamp() ELSE ended_at END
+   WHERE id = %(id)s::uuid AND state <> 'dead'
+  RETURNING state)
+SELECT pg_notify(%(channel)s, '') FROM changed WHERE state = 'stopped'""",
 )
 
 # What this session was asked to stop. The table holds what runs now.
@@ -83,7 +87,7 @@ RESCUE = Sql(
     "rescue",
     """
 WITH orphans AS MATERIALIZED (
-  SELECT c.job_id, c.claim_id, c.session, c.claimed_at, s.name AS worker
+  SELECT c.job_id, c.claim_id, c.session, c.claimed_at, c.cancel_reason, s.name AS worker
     FROM {claims} c LEFT JOIN {sessions} s ON s.id = c.session
    WHERE s.id IS NULL OR s.state IN ('dead', 'stopped')
    ORDER BY c.job_id LIMIT 500
@@ -91,22 +95,22 @@ WITH orphans AS MATERIALIZED (
 mine AS (
   DELETE FROM {claims} c USING orphans o
    WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM orphans)) AND c.job_id = o.job_id AND c.claim_id = o.claim_id
-  RETURNING c.job_id),
-written AS (
+  RETURNING o.*),
+written AS (  -- claim_id stays: it names the claim whose outcome was recorded, and this one's never will be
   UPDATE {jobs} t
      SET losses = t.losses + 1,
-         state = CASE WHEN t.losses + 1 >= %(most)s THEN 'failed' ELSE 'pending' END,
-         ended_at = CASE WHEN t.losses + 1 >= %(most)s THEN statement_timestamp() END,
-         reason = CASE WHEN t.losses + 1 >= %(most)s THEN 'poison' END,
-         claim_id = o.claim_id, session = o.session, attempted_at = o.claimed_at,
+         state = CASE WHEN t.losses + 1 >= %(most)s THEN 'failed'
+                      WHEN m.cancel_reason IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
+         ended_at = CASE WHEN t.losses + 1 >= %(most)s OR m.cancel_reason IS NOT NULL THEN statement_timestamp() END,
+         reason = CASE WHEN t.losses + 1 >= %(most)s THEN 'poison' ELSE m.cancel_reason END,
+         session = m.session, attempted_at = m.claimed_at,
          errors = """
     + APPEND_ERROR.replace("{entry}", "(x.entry || jsonb_build_object('attempt', t.attempt + 1))")
     + """
-    FROM mine m JOIN orphans o ON o.job_id = m.job_id
-    CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) y
+    FROM mine m CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) y
     CROSS JOIN LATERAL (SELECT jsonb_build_object(
-      'kind', 'lost', 'type', NULL, 'traceback', NULL, 'worker', o.worker,
-      'message', 'worker ' || coalesce(o.worker, o.session::text) || ' was lost while it held this job; no attempt '
+      'kind', 'lost', 'type', NULL, 'traceback', NULL, 'worker', m.worker,
+      'message', 'worker ' || coalesce(m.worker, m.session::text) || ' was lost while it held this job; no attempt '
                  || 'was spent',
       'at', statement_timestamp()) AS entry) x
    WHERE t.ctid = y.tid
@@ -193,7 +197,7 @@ def beat(link: Link, session: UUID) -> str | None:
 
 def set_state(link: Link, session: UUID, state: str) -> None:
     """Move a living session to 'draining' or 'stopped'."""
-    link.rows(SET_STATE, {"id": session, "state": state})
+    link.rows(SET_STATE, {"id": session, "state": state, "channel": wake.channel(link.schema)})
 
 
 def cancel_requests(link: Link, session: UUID) -> list[tuple[UUID, UUID, str]]:

@@ -81,7 +81,8 @@ SELECT NULL, true FROM woken""",
 _TRUE_DEPS = """
 CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE u.state = 'pending')::int AS deps,
-         (array_agg(e.upstream) FILTER (WHERE u.state IN ('failed', 'cancelled') AND e.policy = 'need'))[1] AS failed_dep
+         (array_agg(e.upstream) FILTER (WHERE u.state IN ('failed', 'cancelled') AND e.policy = 'need'))[1]
+           AS failed_dep
     FROM (SELECT upstream, policy FROM {edges} WHERE downstream = w.job_id OFFSET 0) e
    CROSS JOIN LATERAL (SELECT state FROM {jobs} WHERE id = e.upstream OFFSET 0) u) d"""
 _TRUE_CHILDREN = """
@@ -117,8 +118,8 @@ LOCK_WAITING = Sql(
     "lock_waiting", "SELECT job_id FROM {waiting} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE"
 )
 # A failure noted earlier stays noted, unless that job was retried since.
-_STILL_FAILED = """coalesce(%s, CASE WHEN NOT EXISTS (
-           SELECT 1 FROM {jobs} f WHERE f.id = %s AND f.state IN ('pending', 'completed')) THEN %s END)"""
+_STILL_FAILED = """coalesce(%s, CASE WHEN (SELECT state FROM {jobs} WHERE id = %s) IN ('pending', 'completed') THEN NULL
+                                  ELSE %s END)"""
 RECOUNT = Sql(
     "recount",
     """
@@ -204,7 +205,7 @@ def _put_right(link: Link, ids: list[UUID]) -> list[UUID]:
 
 
 def recount(link: Link, ids: list[UUID]) -> list[UUID]:
-    """Count the upstreams and children of waiting jobs again, and promote those that wait for nothing; those now marked.
+    """Count the upstreams and children of waiting jobs again, promote those that wait for nothing; those now marked.
 
     In a transaction of the caller's: the rows are locked by a statement of its own, so that the one that counts sees
     all that was done under those locks before.
@@ -236,7 +237,7 @@ def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
         elif job_id in refs:
             try:
                 outcomes.append(_valued(job_id, result, refs[job_id], values, attempt))
-            except (LookupError, TypeError, ValueError) as error:  # a row that other hands have changed fails alone
+            except (AttributeError, LookupError, TypeError, ValueError) as error:  # a row that other hands have changed fails alone
                 message = f"the value that this job returned cannot be put together: {type(error).__name__}: {error}"
                 outcomes.append(_bad(job_id, "failed", "error", message, attempt, kind="error"))
         else:

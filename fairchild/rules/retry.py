@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 MAX_DELAY_SECONDS = 366 * 86400.0
 
@@ -47,6 +48,8 @@ class Backoff:
 
     def delay(self, attempt: int, random_share: float = 0.5) -> float:
         """Seconds after attempt number ``attempt`` (from 1); ``random_share`` in [0, 1) decides the jitter."""
+        if not self.base and not self.step:
+            return 0.0
         try:
             plain = (self.base + self.step * (attempt - 1)) * self.factor ** (attempt - 1)
         except OverflowError:
@@ -78,7 +81,7 @@ def parse_backoff(option: object) -> Backoff | tuple[float, ...] | BackoffFuncti
             raise ValueError("a list of backoff delays needs at least one, none of them negative")
         return delays
     if callable(option):
-        return option
+        return cast("BackoffFunction", option)
     raise ValueError(f"backoff must be a name, a Backoff, a list of seconds or a function, not {option!r}")
 
 

@@ -1,7 +1,11 @@
 """Watching the other workers: a session whose beat stands still is dead, and what it held is given back.
 
 No clock is compared with another. What counts is how long *we*, on our monotonic clock, have seen the same count, over
-looks that succeeded: an outage of the database is no look, and a paused observer has not looked either.
+looks that succeeded. An outage of the database is no look, and a paused observer has not looked either: after a gap
+between two looks every stopwatch starts again, since those who could not beat meanwhile are not dead.
+
+Between looks it keeps the waiting jobs moving: it ends those that a dead worker had marked, and counts again where a
+count may be wrong. What one part of a look fails of does not keep the others from being done.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ log = logging.getLogger("fairchild.upkeep")
 
 MIN_LOOKS = 3
 TIDY_SECONDS = 60.0
+SWEEP_SHARE = 20
+LOOKED_AWAY = 3.0  # intervals without a look
 
 
 @dataclass
@@ -29,16 +35,20 @@ class _Seen:
 
 
 class Observer:
-    """Looks at all sessions once an interval; any number of workers may do so."""
+    """Looks at all sessions once an ``interval`` of seconds; any number of workers may do so."""
 
-    def __init__(self, own: UUID) -> None:
+    def __init__(self, own: UUID, interval: float) -> None:
         self.own = own
+        self._interval = interval
         self._seen: dict[UUID, _Seen] = {}
-        self._next_tidy = time.monotonic() + TIDY_SECONDS
+        self._last_look = time.monotonic()
+        self._next_tidy = self._last_look + TIDY_SECONDS
+        self._next_sweep = 0.0
+        self._audited = UUID(int=0)
         self.rescued = 0
 
     def look(self, link: Link) -> int:
-        """One look: declare who is dead, give back what they held, end what was left marked; jobs given back."""
+        """One look: declare who is dead, give back what they held, keep waiting jobs moving; jobs given back."""
         sessions = lease.watch(link)
         now = time.monotonic()
         for dead in self.judge(sessions, now):
@@ -48,22 +58,38 @@ class Observer:
         while batch := lease.rescue(link):
             rescued += len(batch)
             log.warning("%d jobs of lost workers were given back", len(batch))
-        settle.sweep(link)
+        self.rescued += rescued
+        if now >= self._next_sweep:
+            self._keep_moving(link)
+            cost = time.monotonic() - now
+            self._next_sweep = time.monotonic() + cost * SWEEP_SHARE
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY_SECONDS
             lease.tidy(link)
-        self.rescued += rescued
         return rescued
+
+    def _keep_moving(self, link: Link) -> None:
+        settle.sweep(link)
+        last, wrong = settle.audit(link, self._audited)
+        self._audited = last if last is not None else UUID(int=0)
+        if wrong:
+            log.warning(
+                "%d waiting jobs counted upstreams or children wrongly, which is put right; rows were changed or "
+                "deleted by other hands. The first is job %s",
+                len(wrong), wrong[0],
+            )  # fmt: skip
 
     def judge(self, sessions: list[Watched], now: float) -> list[Watched]:
         """Those whose count has stood still for half their lease, over three looks and more."""
         dead = []
         seen: dict[UUID, _Seen] = {}
+        gap, self._last_look = now - self._last_look, now
+        looked_away = gap > LOOKED_AWAY * self._interval
         for each in sessions:
             if each.id == self.own:
                 continue
             last = self._seen.get(each.id)
-            if last is None or last.beat != each.beat:
+            if last is None or last.beat != each.beat or looked_away:
                 seen[each.id] = _Seen(each.beat, now)
                 continue
             last.looks += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import random
 import threading
@@ -51,8 +52,12 @@ class Attempt:
         self.client = client
         self.worker = worker
         self.job: CurrentJob | None = None
+        self.key = (claimed.job_id, claimed.claim_id)
+        self.ended = False
+        """Its outcome has been handed over, or it was taken back before it started. Under the pool's lock."""
+        self.ran = False
         self.released = False
-        """Given back while it still ran: whatever it comes to is dropped."""
+        """Given back while it still ran: whatever it comes to is dropped. Under the pool's lock."""
         self._asked: tuple[str, str] | None = None
 
     def interrupt(self, kind: str, message: str) -> None:
@@ -61,8 +66,20 @@ class Attempt:
         if self.job is not None:
             self.job.interrupt(kind, message)
 
+    def forget(self) -> None:
+        """Drop what it holds of the job's data."""
+        self.job = None
+        self.values = {}
+
     def run(self, task: Task[Any, Any], run_coroutine: Callable[[Coroutine[Any, Any, Any], CurrentJob], Any]) -> Ended:
         """Run the task and say what it came to. Never raises."""
+        try:
+            return self._run(task, run_coroutine)
+        except BaseException as error:
+            log.exception("job %s (%s): its outcome could not be put together", self.claimed.job_id, self.claimed.task)
+            return self.refused(f"the outcome could not be put together: {type(error).__name__}: {_text(error)}")
+
+    def _run(self, task: Task[Any, Any], run_coroutine: Callable[[Coroutine[Any, Any, Any], CurrentJob], Any]) -> Ended:
         started = time.monotonic()
         try:
             job, positional, keywords = self._prepare(task, started)
@@ -209,7 +226,7 @@ class Attempt:
         return self._ended("failed", reason=reason, error=self._entry(ending, "error"))
 
     def _again(self, delay: float, error: dict[str, Any] | None, *, spent: bool = True) -> Ended:
-        if delay <= 0:
+        if not delay > 0:  # also when it is not a number
             return self._ended("ready", error=error, spent=spent)
         ended = self._ended("due", error=error, spent=spent)
         ended.delay = min(delay, MAX_DELAY_SECONDS)
@@ -232,6 +249,10 @@ class Attempt:
     def expired(self) -> Ended:
         """The outcome of a job that was not started in time."""
         return self._ended("cancelled", spent=False, reason="expired")
+
+    def refused(self, message: str) -> Ended:
+        """The outcome in place of one that could not be recorded."""
+        return self._ended("failed", reason="error", error=self._entry(Discard(message), "error"))
 
     def _entry(self, error: BaseException, kind: str) -> dict[str, Any]:
         return {
@@ -277,12 +298,12 @@ def _moment(seconds: float) -> datetime | None:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - str() of a user's exception may raise anything
+    except BaseException:  # noqa: BLE001 - str() of a user's exception may raise anything
         return f"<{type(error).__name__} whose text cannot be read>"
 
 
 def _one_line(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)[:500]
+    return "".join(each if each.isprintable() else " " for each in text[:500])
 
 
 def _bounded(text: str, most: int) -> str:
@@ -334,7 +355,8 @@ class CoroutineLoop:
         try:
             return answer.result()
         finally:
-            loop.call_soon_threadsafe(self._forget)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(self._forget)
 
     def _forget(self) -> None:
         self._tasks = {task for task in self._tasks if not task.done()}
@@ -346,6 +368,10 @@ class CoroutineLoop:
             asyncio.set_event_loop(loop)
             try:
                 loop.run_forever()
+                left = asyncio.all_tasks(loop)
+                for task in left:
+                    task.cancel()
+                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             finally:
                 loop.close()
 
@@ -353,7 +379,7 @@ class CoroutineLoop:
         return loop
 
     def stop(self) -> None:
-        """End the loop's thread, if there is one."""
+        """Cancel the coroutines that still run, and end the loop's thread, if there is one."""
         with self._lock:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._loop.stop)

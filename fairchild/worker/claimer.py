@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from fairchild import codec
 from fairchild.context import Enqueuer
-from fairchild.db.claim import Claimed, Lane, claim, find_claim, find_queues, promote_due
+from fairchild.db.claim import PROMOTE_BATCH, Claimed, Lane, claim, find_claim, find_queues, promote_due
 from fairchild.db.connect import REPLY_LOST, Database, Link
 from fairchild.db.finish import Ended
 from fairchild.db.settle import read_results, referred
@@ -84,6 +84,17 @@ class Claimer:
         if self._link is not None:
             self._link.connection.close()
             self._link = None
+
+    def give_back(self) -> None:
+        """Give back what was claimed and never got to a runner. Called when the loop has ended."""
+        for row in self._unresolved:
+            self._finisher.put(Ended(row.job_id, row.claim_id, "ready", spent=False))
+        self._unresolved = []
+        if self._doubtful:
+            try:
+                self._recover(self._open())
+            except Exception as error:  # noqa: BLE001 - without the database the others' rescue does it
+                log.warning("the claims whose reply was lost are left to the other workers: %s", error)
 
     def step(self) -> float | None:
         """One round: claim what there is room for. Seconds to rest."""
@@ -162,8 +173,10 @@ class Claimer:
         return min(waits)
 
     def _promote(self, link: Link) -> None:
-        _, left = promote_due(link, self._pool.room())
+        promoted, left = promote_due(link, self._pool.room())
         wait = self._poll_interval if left is None else min(left, self._poll_interval)
+        if promoted >= PROMOTE_BATCH:
+            wait = 0.0
         self._next_due = time.monotonic() + max(wait, 0.001)
 
     def _discover(self, link: Link) -> bool:

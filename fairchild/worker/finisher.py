@@ -13,12 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from uuid import UUID
 
 from fairchild.config import hide_password
-from fairchild.db.connect import STORE_ERRORS, Database, Link, is_transient
-from fairchild.db.finish import Applied, Ended, find_unknown, finish
-from fairchild.errors import UnknownJob
+from fairchild.db.connect import Database, Link, is_transient
+from fairchild.db.finish import Applied, Ended, finish
+from fairchild.errors import UsageError
 from fairchild.worker.pool import Pool
 
 log = logging.getLogger("fairchild.worker")
@@ -49,6 +48,10 @@ class Finisher:
     def put(self, ended: Ended) -> None:
         """Hand an outcome over."""
         self._queue.put(ended)
+
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
 
     def backlog(self) -> int:
         """Outcomes not taken up yet."""
@@ -96,19 +99,20 @@ class Finisher:
             batch.append(more)
         return batch, False
 
-    def _record(self, batch: list[Ended]) -> None:
-        """Write a batch, whatever it takes: again after a lost connection, in halves around a row that is refused."""
+    def _record(self, batch: list[Ended], *, instead: bool = False) -> None:
+        """Write a batch, whatever it takes: again after a lost connection, in halves around one that is refused.
+
+        ``instead``: it stands for an outcome that was refused, and is dropped if it is refused as well.
+        """
         pause = 0.05
         while not self._give_up.is_set():
             try:
                 applied = self._write(batch)
-            except UnknownJob:
-                self._without_unknown(batch)
-                return
-            except STORE_ERRORS as error:
-                self._drop_link()
+            except Exception as error:  # noqa: BLE001 - this thread must outlive every outcome
+                if not isinstance(error, UsageError):
+                    self._drop_link()
                 if not is_transient(error):
-                    self._in_halves(batch, error)
+                    self._in_halves(batch, error, instead)
                     return
                 log.warning(
                     "cannot record %d finished jobs now (%s); they are kept and tried again", len(batch), _line(error)
@@ -136,30 +140,21 @@ class Finisher:
             self._link.connection.close()
             self._link = None
 
-    def _in_halves(self, batch: list[Ended], error: BaseException) -> None:
+    def _in_halves(self, batch: list[Ended], error: BaseException, instead: bool) -> None:
         if len(batch) > 1:
             middle = len(batch) // 2
             self._record(batch[:middle])
             self._record(batch[middle:])
             return
         ended = batch[0]
-        if ended.state == "failed" and not ended.children and ended.result is None:
-            log.error("the failure of job %s cannot be recorded: %s", ended.job_id, _line(error), exc_info=error)
+        if instead:
+            log.error("what became of job %s cannot be recorded: %s", ended.job_id, _line(error), exc_info=error)
             self._on_applied(batch, Applied({ended.job_id: "refused"}, [], 0))
             return
-        self._record([_refused(ended, f"the database refused what this attempt came to: {_line(error)}")])
-
-    def _without_unknown(self, batch: list[Ended]) -> None:
-        assert self._link is not None
-        checked = []
-        for ended in batch:
-            unknown: set[UUID] = find_unknown(self._link, [ended]) if not ended.plain else set()
-            if unknown:
-                names = ", ".join(str(each) for each in sorted(unknown))
-                checked.append(_refused(ended, f"a task was called with job {names}, which does not exist"))
-            else:
-                checked.append(ended)
-        self._record(checked)
+        what = "" if isinstance(error, UsageError) else "what this attempt came to was refused: "
+        attempt = None if self.pool is None else self.pool.find(ended.job_id, ended.claim_id)
+        message = what + _line(error)
+        self._record([_refused(ended, message) if attempt is None else attempt.refused(message)], instead=True)
 
 
 def _refused(ended: Ended, message: str) -> Ended:

@@ -22,6 +22,9 @@ AHEAD_SECONDS = 0.05
 FRESH_SECONDS = 0.25
 MAX_AHEAD = 1000
 
+Key = tuple[UUID, UUID]
+"""(job, claim): this process may come to hold a job again while an attempt of it that lost its claim still runs."""
+
 
 class Pool:
     """N threads that run attempts and hand what they came to over to ``done``."""
@@ -33,8 +36,8 @@ class Pool:
         self._queue: SimpleQueue[Attempt | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._held: dict[UUID, Attempt] = {}
-        self._running: dict[UUID, Attempt] = {}
+        self._held: dict[Key, Attempt] = {}
+        self._running: dict[Key, Attempt] = {}
         self._per_queue: dict[str, int] = {}
         self._rate = 0.0
         self._finished: deque[tuple[float, int]] = deque(maxlen=32)
@@ -80,21 +83,23 @@ class Pool:
         """Take claimed jobs on and start them as threads get free."""
         with self._lock:
             for attempt in attempts:
-                self._held[attempt.claimed.job_id] = attempt
+                self._held[attempt.key] = attempt
                 queue = attempt.claimed.queue
                 self._per_queue[queue] = self._per_queue.get(queue, 0) + 1
         for attempt in attempts:
             self._queue.put(attempt)
 
-    def recorded(self, job_ids: list[UUID]) -> None:
-        """The outcomes of these jobs are written (or dropped for good): their room is free."""
+    def recorded(self, batch: list[Ended]) -> None:
+        """These outcomes are written (or dropped for good): their room is free."""
         now = time.monotonic()
         with self._lock:
-            for job_id in job_ids:
-                attempt = self._held.pop(job_id, None)
+            ran = 0
+            for ended in batch:
+                attempt = self._held.pop((ended.job_id, ended.claim_id), None)
                 if attempt is not None:
                     self._per_queue[attempt.claimed.queue] -= 1
-            self._finished.append((now, len(job_ids)))
+                    ran += attempt.ran
+            self._finished.append((now, ran))
             first = self._finished[0][0]
             span = now - first
             if span > 0.02:
@@ -105,10 +110,18 @@ class Pool:
 
     # What runs
 
-    def running(self) -> list[Attempt]:
-        """Attempts whose task has started and not ended."""
+    def unfinished(self) -> list[Attempt]:
+        """Attempts that have been claimed and have not ended, whether started or not."""
         with self._lock:
-            return list(self._running.values())
+            return [attempt for attempt in self._held.values() if not attempt.ended]
+
+    def release(self) -> list[Attempt]:
+        """Give up all attempts that have not ended: whatever they still come to is dropped."""
+        with self._lock:
+            left = [attempt for attempt in self._held.values() if not attempt.ended and not attempt.released]
+            for attempt in left:
+                attempt.released = True
+            return left
 
     def held(self) -> int:
         """Jobs claimed and not recorded yet."""
@@ -119,10 +132,10 @@ class Pool:
         """Tasks running now."""
         return len(self._running)
 
-    def find(self, job_id: UUID) -> Attempt | None:
-        """The held attempt of a job."""
+    def find(self, job_id: UUID, claim_id: UUID) -> Attempt | None:
+        """The attempt held under a claim."""
         with self._lock:
-            return self._held.get(job_id)
+            return self._held.get((job_id, claim_id))
 
     def waiting(self) -> int:
         """Jobs claimed that no thread has started."""
@@ -140,6 +153,9 @@ class Pool:
                 self._queue.put(None)
                 break
             taken.append(attempt)
+        with self._lock:
+            for attempt in taken:
+                attempt.ended = True
         return taken
 
     def wait_idle(self, timeout: float, cut: Callable[[], bool]) -> bool:
@@ -168,17 +184,19 @@ class Pool:
             attempt = self._queue.get()
             if attempt is None:
                 return
-            job_id = attempt.claimed.job_id
             self.last_start = time.monotonic()
             with self._lock:
-                self._running[job_id] = attempt
+                if attempt.released:
+                    continue
+                self._running[attempt.key] = attempt
             task = self._registry.find(attempt.claimed.task)
-            # It was registered when the job was claimed.
+            # None: it was registered when the job was claimed, and is no longer.
             ended = attempt.give_back() if task is None else attempt.run(task, self.coroutines.run)
             with self._lock:
-                if self._running.get(job_id) is attempt:
-                    del self._running[job_id]
+                del self._running[attempt.key]
+                attempt.ended = attempt.ran = True
                 dropped = attempt.released
-            attempt.job = None
             if not dropped:
                 self._done(ended)
+            attempt.forget()
+            del attempt, ended  # their values are not kept until the next job comes

@@ -2,7 +2,7 @@
 
     claimer --attempts--> runner threads --outcomes--> finisher
        ^ woken by the listener, by runners with room, by what this process enqueues
-    heartbeat: beats, hears cancellations, watches the other workers
+    heartbeat: beats, hears cancellations                observer: watches the other workers, does the upkeep
 
 Stopping: claiming first, then what was claimed and not started goes back, then running jobs end in their time, then
 they are asked to stop, then they are given back (fenced: whatever they still come to is dropped), then the finisher
@@ -71,7 +71,7 @@ class Worker:
         shutdown_timeout: float = 30.0,
     ) -> None:
         self._queues = parse_queues(queues)
-        if not 1 <= concurrency <= MAX_CONCURRENCY:
+        if not 1 <= concurrency <= MAX_CONCURRENCY or concurrency != int(concurrency):
             raise UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, got {concurrency!r}")
         self.heartbeat_interval = min(5.0, lease / 6) if heartbeat_interval is None else heartbeat_interval
         if not 0 < self.heartbeat_interval <= lease / 4:
@@ -85,13 +85,19 @@ class Worker:
         self.concurrency = concurrency
         self.lease = lease
         self.shutdown_timeout = shutdown_timeout
-        self.name = check_text("worker name", name) if name is not None else f"{socket.gethostname()}:{os.getpid()}"
+        self._given_name = None if name is None else check_text("worker name", name)
+        self.name = self._given_name or own_name()
         self._poll_interval = poll_interval
         self._state = threading.Lock()
         self._started = False
         self._cut = False
         self.session: UUID | None = None
         self.counts = {"completed": 0, "failed": 0, "cancelled": 0, "lost": 0}
+
+    def number(self, slot: int) -> None:
+        """Be one of several workers of a given name."""
+        if self._given_name is not None:
+            self._given_name = f"{self._given_name}.{slot}"
 
     # Starting and stopping
 
@@ -102,6 +108,7 @@ class Worker:
                 raise UsageError(f"worker {self.name} has been started already")
             if not len(self.client.registry):
                 raise UsageError("no task is registered: import the modules that define them before starting a worker")
+            self.name = self._given_name or own_name()
             database = self.client.database
             self._cut = False
             self._heart: Link | None = None
@@ -123,12 +130,18 @@ class Worker:
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self.wake)
             self._listening = Loop("listener", self._listener.step)
+            self._observer = Observer(uuid4(), self.heartbeat_interval)
+            self._observing = Loop("observer", self._observe)
             self._heart = database.open("heartbeat")
-            self._observer = Observer(uuid4())
-            self._open_session()
+            try:
+                self._open_session()
+            except BaseException:
+                self._heart.connection.close()
+                raise
             self._finisher.start()
             self._pool.start()
             self._beating.start()
+            self._observing.start()
             self._claiming.start()
             if not database.config.pooler:
                 self._listening.start()
@@ -146,11 +159,20 @@ class Worker:
             if not self._started:
                 return True
             self._started = False
-        limit = self.shutdown_timeout if timeout is None else timeout
+            ended = self._stop(self.shutdown_timeout if timeout is None else timeout)
+        log.info("worker %s has stopped", self.name)
+        return ended
+
+    def _stop(self, limit: float) -> bool:
         self.client.remove_wake(self.wake)
         self._claiming.stop()
+        self._observing.stop()
+        self._listening.stop()
+        self._listener.interrupt()
         self._set_state("draining")
-        self._claiming.join(10.0)
+        if self._claiming.join(10.0):
+            self._claimer.give_back()
+            self._claimer.close()
         for attempt in self._pool.take_back():
             self._finisher.put(attempt.give_back())
         ended = self._pool.wait_idle(limit, self._is_cut)
@@ -158,16 +180,15 @@ class Worker:
             ended = self._interrupt()
         self._pool.stop(0.5 if not ended else 5.0)
         self._finisher.stop(10.0)
-        self._listening.stop()
-        self._set_state("stopped")
+        self._observing.join(5.0)
+        # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()
-        for loop in (self._listening, self._beating):
-            loop.join(5.0)
-        self._claimer.close()
-        self._listener.close()
+        self._beating.join(5.0)
         if self._heart is not None:
             self._heart.connection.close()
-        log.info("worker %s has stopped", self.name)
+        self._set_state("stopped")
+        self._listening.join(5.0)
+        self._listener.close()
         return ended
 
     def quit(self) -> None:
@@ -179,13 +200,12 @@ class Worker:
 
     def _interrupt(self) -> bool:
         """Ask what still runs to stop; give back what does not."""
-        for attempt in self._pool.running():
+        for attempt in self._pool.unfinished():
             attempt.interrupt("interrupted", "the worker is shutting down")
         if not self._cut and self._pool.wait_idle(ASK_SECONDS, self._is_cut):
             return True
-        left = self._pool.running()
+        left = self._pool.release()
         for attempt in left:
-            attempt.released = True
             self._finisher.put(attempt.give_back("the worker shut down while the job ran"))
             log.warning(
                 "job %s (%s) still ran at shutdown; it was given back and no attempt was spent",
@@ -215,7 +235,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether it has been started and all its loops are running."""
-        return self._started and self._claiming.alive() and self._beating.alive()
+        return self._started and self._claiming.alive() and self._beating.alive() and self._finisher.alive()
 
     @property
     def statements(self) -> int:
@@ -224,8 +244,9 @@ class Worker:
 
     def _applied(self, batch: list[Ended], applied: Applied) -> None:
         for ended in batch:
-            if ended.job_id not in applied.lost and ended.state in self.counts:
-                self.counts[ended.state] += 1
+            state = "cancelled" if ended.job_id in applied.stopped else ended.state
+            if ended.job_id not in applied.lost and state in self.counts:
+                self.counts[state] += 1
         for job_id, why in applied.lost.items():
             self.counts["lost"] += 1
             if why != "already":
@@ -234,13 +255,12 @@ class Worker:
                     "overwritten",
                     job_id, why,
                 )  # fmt: skip
-        self._pool.recorded([ended.job_id for ended in batch])
+        self._pool.recorded(batch)
         if applied.promoted:
             self.wake()
         self.client.jobs_ended()
 
     def _open_session(self) -> None:
-        assert self._heart is not None
         schemas = self.client.registry.get_task_schemas()
         digest = hashlib.sha256(msgspec.json.encode(schemas, enc_hook=repr, order="sorted")).hexdigest()
         session = lease.Session(
@@ -255,7 +275,8 @@ class Worker:
             schemas=schemas,
             metadata={"python": platform.python_version(), "platform": sys.platform},
         )
-        lease.open_session(self._heart, session)
+        with self.client.database.link() as link:
+            lease.open_session(link, session)
         self.session = self._claimer.session = self._observer.own = session.id
 
     def _beat(self) -> float:
@@ -277,11 +298,16 @@ class Worker:
             return
         self._claimer.paused = state == "paused"
         for job_id, claim_id, reason in lease.cancel_requests(link, self.session):
-            attempt = self._pool.find(job_id)
-            if attempt is not None and attempt.claimed.claim_id == claim_id:
+            attempt = self._pool.find(job_id, claim_id)
+            if attempt is not None:
                 attempt.interrupt("cancelled", reason)
-        if self._observer.look(link):
-            self.wake()
+
+    def _observe(self) -> float:
+        """Upkeep has a loop of its own: however long it takes, this worker goes on beating."""
+        with self.client.database.link() as link:
+            if self._observer.look(link):
+                self.wake()
+        return self.heartbeat_interval
 
     def _declared_dead(self) -> None:
         """The others took us for dead. What we run is theirs by now or soon; we go on under a new session."""
@@ -291,7 +317,9 @@ class Worker:
             self.name, self.lease / 2,
         )  # fmt: skip
         self._claimer.session = None
-        for attempt in self._pool.running():
+        for attempt in self._pool.take_back():
+            self._finisher.put(attempt.give_back())
+        for attempt in self._pool.unfinished():
             attempt.interrupt("lost", f"job {attempt.claimed.job_id} belongs to another worker by now")
         self._open_session()
 
@@ -302,6 +330,11 @@ class Worker:
                     lease.set_state(link, self.session, state)
         except Exception as error:  # noqa: BLE001 - stopping goes on without the database; the lease covers it
             log.warning("worker %s could not report that it is %s: %s", self.name, state, error)
+
+
+def own_name() -> str:
+    """``host:pid`` of this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def parse_queues(queues: Queues) -> dict[str, int | None] | None:

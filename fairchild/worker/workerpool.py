@@ -1,54 +1,96 @@
-"""``WorkerPool``: workers as a program or a command starts them, with signals."""
+"""``WorkerPool``: workers as a program or a command starts them: with signals, and in one process or several."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fairchild.errors import UsageError
+from fairchild.worker.supervisor import RECYCLED, Supervisor, resident_bytes
 from fairchild.worker.worker import Queues, Worker
 
 if TYPE_CHECKING:
     from fairchild.client import Fairchild
 
 POLL_SECONDS = 0.1  # a signal handler may only set a flag; an Event's lock could be held by the code it interrupts
+MAX_PROCESSES = 256
+MEGABYTE = 1024 * 1024
 log = logging.getLogger("fairchild.worker")
 
 
 class WorkerPool:
-    """Runs a ``Worker``; takes the same options.
+    """Runs a ``Worker``, here or in each of several processes; takes its options.
 
     ``start()`` blocks until the pool is stopped, by ``stop()`` from another thread or by SIGTERM or SIGINT: the first
     drains, a second one gives running jobs back now. ``start(block=False)``, or ``with pool:``, embeds it.
+
+    ``processes``: more than one runs that many child processes, starts another when one dies, and needs ``start()`` to
+    block. ``max_jobs_per_process`` and ``max_memory_mb`` have a child drain and be replaced once it has run so many
+    jobs or holds so much memory; with them, one process is a child as well.
     """
 
     def __init__(
-        self, client: Fairchild, queues: Queues = None, concurrency: int = 10, *, processes: int = 1, **options: Any
+        self,
+        client: Fairchild,
+        queues: Queues = None,
+        concurrency: int = 10,
+        *,
+        processes: int = 1,
+        max_jobs_per_process: int | None = None,
+        max_memory_mb: float | None = None,
+        **options: Any,
     ) -> None:
-        if processes != 1:
-            raise UsageError(f"processes={processes!r}: this release runs one process; start the command several times")
+        if not 1 <= processes <= MAX_PROCESSES:
+            raise UsageError(f"processes is a whole number from 1 to {MAX_PROCESSES}, got {processes!r}")
+        for name, limit in (("max_jobs_per_process", max_jobs_per_process), ("max_memory_mb", max_memory_mb)):
+            if limit is not None and limit <= 0:
+                raise UsageError(f"{name} must be positive, got {limit!r}")
         self.worker = Worker(client, queues, concurrency, **options)
+        self._max_jobs = max_jobs_per_process
+        self._max_bytes = None if max_memory_mb is None else max_memory_mb * MEGABYTE
+        self._supervisor: Supervisor | None = None
+        if processes > 1 or max_jobs_per_process is not None or max_memory_mb is not None:
+            self._supervisor = Supervisor(processes, self._run_child, shutdown_timeout=self.worker.shutdown_timeout)
         self._stopped = threading.Event()
-        self._signals = 0
-        self._outcome = True
+        self.signals = 0
+        """SIGTERM and SIGINT received while ``start()`` blocked."""
+        self.ended_well = True
+        """False when ``start()`` returned because a loop died or a child process had to be killed or failed."""
 
     def start(self, block: bool = True) -> WorkerPool:
         """Start working; return when stopped, or at once with ``block=False``."""
         self._stopped.clear()
-        self._signals = 0
-        self.worker.start()
+        self.signals = 0
+        self.ended_well = True
+        if self._supervisor is not None:
+            if not block or threading.current_thread() is not threading.main_thread():
+                raise UsageError(
+                    "several processes, or processes that are replaced, need start() to block in the main thread: "
+                    "forking a program that is busy in threads is not safe. Use the command, or one process"
+                )
+            self.worker.client.database.close()  # its pool has threads, and a fork takes none of them along
+            self.ended_well = self._supervisor.supervise()
+            self.signals = self._supervisor.signals
+            self._stopped.set()
+            return self
         if block:
-            self._wait()
+            self._work()
+        else:
+            self.worker.start()
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
         """Drain for up to ``timeout`` seconds (default: shutdown_timeout) and stop; whether every job ended."""
-        self._outcome = self.worker.stop(timeout)
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            return self._stopped.wait()
+        ended = self.worker.stop(timeout)
         self._stopped.set()
-        return self._outcome
+        return ended
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the pool has stopped; whether it has."""
@@ -62,14 +104,16 @@ class WorkerPool:
     ) -> None:
         self.stop()
 
-    def _wait(self) -> None:
+    def _work(self) -> None:
         previous = {}
         if threading.current_thread() is threading.main_thread():
             previous = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            while not self._signals and not self._stopped.wait(POLL_SECONDS):
+            self.worker.start()
+            while not self.signals and not self._stopped.wait(POLL_SECONDS):
                 if not self.worker.alive:
                     log.error("a loop of the worker has died; stopping")
+                    self.ended_well = False
                     break
             if not self._stopped.is_set():
                 self.stop()
@@ -77,8 +121,35 @@ class WorkerPool:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _run_child(self, slot: int) -> int:
+        """A child process of the supervisor: its exit code."""
+        signal.signal(signal.SIGTERM, self._signalled)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent passes on what it means
+        parent = os.getppid()
+        worker = self.worker
+        worker.number(slot)
+        worker.start()
+        code = 0
+        while not self.signals:
+            if self._stopped.wait(POLL_SECONDS) or os.getppid() != parent:
+                break
+            if not worker.alive:
+                code = 1
+                break
+            if self._used_up():
+                code = RECYCLED
+                break
+        worker.stop()
+        return code
+
+    def _used_up(self) -> bool:
+        if self._max_jobs is not None and sum(self.worker.counts.values()) >= self._max_jobs:
+            return True
+        held = resident_bytes() if self._max_bytes is not None else None
+        return held is not None and self._max_bytes is not None and held >= self._max_bytes
+
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         """Sets flags and returns; what they mean is done elsewhere."""
-        self._signals += 1
-        if self._signals > 1:
+        self.signals += 1
+        if self.signals > 1:
             self.worker.quit()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +85,11 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_block_of_the_readme_runs_and_prints_what_it_says(tmp_path: Path, bin_folder: Path) -> None:
+def test_every_block_of_the_readme_runs_and_prints_what_it_says(bin_folder: Path) -> None:
+    # Not pytest's own folder: each run of pytest closes that to others, and as root the server runs as another user.
+    folder = Path(tempfile.mkdtemp(prefix="fairchild-readme-"))
     for name, text in python_files().items():
-        (tmp_path / name).write_text(text)
+        (folder / name).write_text(text)
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("FAIRCHILD_", "PG", "PYTEST_"))
     }
@@ -101,17 +104,17 @@ def test_every_block_of_the_readme_runs_and_prints_what_it_says(tmp_path: Path, 
                 environment[name] = value
                 continue
             if command.line.startswith("fairchild worker"):
-                run_worker(command.line, command.expected, tmp_path, environment)
+                run_worker(command.line, command.expected, folder, environment)
                 continue
             done = subprocess.run(
-                command.line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True,
+                command.line, shell=True, cwd=folder, env=environment, capture_output=True, text=True,
                 timeout=TIMEOUT, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"{command.line}: {done.stdout}{done.stderr}"
             if command.expected:
                 assert done.stdout.splitlines() == command.expected, command.line
     finally:
-        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        shutil.rmtree(folder)
 
 
 def test_every_file_that_no_command_runs_can_be_imported(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class App:
 
     def work(self, *, client: Fairchild | None = None, **options: Any) -> Worker:
         """A worker, started. It is stopped when the test ends."""
+        options.setdefault("poll_interval", 0.1)
         worker = Worker(self.client if client is None else client, **options)
         self._workers.append(worker)
         return worker.start()

@@ -24,7 +24,14 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.link = database.open("tests")
-        self.session = self.open_session()
+        self._session: UUID | None = None
+
+    @property
+    def session(self) -> UUID:
+        """The session that claims here unless told."""
+        if self._session is None:
+            self._session = self.open_session()
+        return self._session
 
     def close(self) -> None:
         self.link.connection.close()

@@ -1,0 +1,253 @@
+"""Sessions, and taking back what dead ones held."""
+
+from __future__ import annotations
+
+import threading
+from uuid import UUID, uuid4
+
+from fairchild import Fairchild
+from fairchild.db import lease
+from fairchild.db.control import cancel
+from fairchild.upkeep.observer import Observer
+from tests.support.store import Store, child_of, new_job, outcome
+
+
+def kill(store: Store, session: UUID) -> None:
+    (seen,) = [each for each in lease.watch(store.link) if each.id == session]
+    assert lease.declare_dead(store.link, seen)
+
+
+def test_a_beat_is_counted_and_gives_the_sessions_state(store: Store) -> None:
+    session = store.open_session()
+
+    assert [lease.beat(store.link, session) for _ in range(3)] == ["running"] * 3
+    lease.set_state(store.link, session, "draining")
+    assert lease.beat(store.link, session) == "draining"
+    assert [each.beat for each in lease.watch(store.link) if each.id == session] == [4]
+
+
+def test_a_session_that_has_beaten_since_is_not_declared_dead(store: Store) -> None:
+    session = store.open_session()
+    (seen,) = [each for each in lease.watch(store.link) if each.id == session]
+    lease.beat(store.link, session)
+
+    assert not lease.declare_dead(store.link, seen)
+    assert lease.beat(store.link, session) == "running"
+
+
+def test_a_dead_session_hears_of_it_with_its_next_beat(store: Store) -> None:
+    session = store.open_session()
+    kill(store, session)
+
+    assert lease.beat(store.link, session) is None
+
+
+def test_only_one_observer_declares_a_session_dead(fairchild: Fairchild, store: Store) -> None:
+    session = store.open_session()
+    (seen,) = [each for each in lease.watch(store.link) if each.id == session]
+    verdicts: list[bool] = []
+
+    def run() -> None:
+        with fairchild.database.link() as link:
+            verdicts.append(lease.declare_dead(link, seen))
+
+    threads = [threading.Thread(target=run) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(verdicts) == [False] * 4 + [True]
+
+
+def test_what_a_dead_session_held_is_available_again_and_no_attempt_is_spent(store: Store) -> None:
+    session = store.open_session()
+    job, finished = store.add(), store.add()
+    held = {each.job_id: each for each in store.claim(session=session)}
+    store.finish(outcome(held[finished]))
+    kill(store, session)
+
+    assert lease.rescue(store.link) == [job]
+    assert lease.rescue(store.link) == []
+    assert store.states(job, finished) == ["available", "completed"]
+    assert store.row(job, "attempt, losses, errors->0->>'kind', errors->0->>'attempt'") == (0, 1, "lost", "1")
+    assert store.violations() == []
+
+
+def test_claims_of_living_sessions_are_left_alone(store: Store) -> None:
+    job = store.add()
+    store.claim(session=store.open_session())
+
+    assert lease.rescue(store.link) == []
+    assert store.state(job) == "running"
+
+
+def test_claims_of_a_session_that_is_unknown_are_given_back(store: Store) -> None:
+    job = store.add()
+    store.claim(session=uuid4())
+
+    assert lease.rescue(store.link) == [job]
+
+
+def test_the_late_outcome_of_a_rescued_attempt_is_stale(store: Store) -> None:
+    session = store.open_session()
+    job = store.add()
+    old = store.claim_one(job, session)
+    kill(store, session)
+    lease.rescue(store.link)
+
+    assert store.finish(outcome(old, result=b"1")).lost == {job: "stale"}
+    assert store.state(job) == "available"
+
+    new = store.claim_one(job)
+    assert store.finish(outcome(old, result=b"1")).lost == {job: "stale"}
+    assert store.finish(outcome(new, result=b"2")).lost == {}
+    assert store.finish(outcome(old, result=b"1")).lost == {job: "stale"}
+    assert store.row(job, "result, attempt") == (b"2", 1)
+
+
+def test_a_late_outcome_is_accepted_as_long_as_nobody_took_over(store: Store) -> None:
+    session = store.open_session()
+    job = store.add()
+    old = store.claim_one(job, session)
+    kill(store, session)
+
+    assert store.finish(outcome(old, result=b"1")).lost == {}
+    assert lease.rescue(store.link) == []
+    assert store.state(job) == "completed"
+
+
+def test_the_third_loss_fails_a_job_as_poison_and_its_dependents_with_it(store: Store) -> None:
+    job = store.add()
+    dependent = store.add(refs=[(("x",), job)])
+    for _ in range(3):
+        session = store.open_session()
+        store.claim_one(job, session)
+        kill(store, session)
+        lease.rescue(store.link)
+
+    assert store.row(job, "state, reason, attempt, losses") == ("failed", "poison", 0, 3)
+    assert store.row(dependent, "state, reason") == ("cancelled", "upstream_failed")
+    assert [store.row(job, f"errors->{number}->>'kind'")[0] for number in range(3)] == ["lost"] * 3
+    assert store.violations() == []
+
+
+def test_a_child_that_is_poison_fails_its_parent(store: Store) -> None:
+    parent = store.add()
+    claimed = store.claim_one(parent)
+    child = child_of(claimed)
+    store.finish(outcome(claimed, "waiting", children=[child]))
+    for _ in range(3):
+        session = store.open_session()
+        store.claim_one(child.id, session)
+        kill(store, session)
+        lease.rescue(store.link)
+
+    assert store.row(parent, "state, reason") == ("failed", "child_failed")
+
+
+def test_a_lost_attempt_that_was_asked_to_stop_is_cancelled_and_not_run_again(store: Store) -> None:
+    session = store.open_session()
+    job = store.add()
+    store.claim_one(job, session)
+    cancel(store.link, [job], "enough")
+    kill(store, session)
+
+    assert lease.rescue(store.link) == [job]
+    assert store.row(job, "state, reason, attempt") == ("cancelled", "enough", 0)
+    assert store.violations() == []
+
+
+def test_rescue_and_a_late_finish_at_once_leave_one_truth(fairchild: Fairchild, store: Store) -> None:
+    for _ in range(20):
+        session = store.open_session()
+        jobs = store.insert(*(new_job() for _ in range(10)))
+        claims = [each for each in store.claim(session=session) if each.job_id in jobs]
+        kill(store, session)
+        start = threading.Barrier(2)
+
+        def run(start: threading.Barrier = start) -> None:
+            with fairchild.database.link() as link:
+                start.wait()
+                lease.rescue(link)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        start.wait()
+        applied = store.finish(*(outcome(each) for each in claims))
+        thread.join()
+
+        for job in jobs:
+            assert store.state(job) == ("available" if job in applied.lost else "completed")
+        assert store.violations() == []
+        store.finish(*(outcome(each) for each in store.claim()))
+
+
+def test_more_orphans_than_a_batch_are_all_given_back(store: Store) -> None:
+    session = store.open_session()
+    store.insert(*(new_job() for _ in range(1200)))
+    store.claim(1200, session=session)
+    kill(store, session)
+    observer = Observer(store.session, interval=1.0)
+
+    assert observer.look(store.link) == 1200
+    assert store.sql("SELECT count(*) FROM {ready}") == [(1200,)]
+
+
+def test_an_observer_judges_by_its_own_clock_over_three_looks() -> None:
+    observer = Observer(uuid4(), interval=5.0)
+    other = lease.Watched(uuid4(), 7, 30.0)
+
+    assert [observer.judge([other], now) for now in (0.0, 5.0, 10.0)] == [[], [], []]
+    assert observer.judge([other], 15.0) == [other]
+
+
+def test_an_observer_does_not_judge_itself_nor_those_that_beat() -> None:
+    observer = Observer(own := uuid4(), interval=5.0)
+    other = uuid4()
+    for number in range(20):
+        seen = [lease.Watched(own, 1, 30.0), lease.Watched(other, number, 30.0)]
+        assert observer.judge(seen, number * 5.0) == []
+
+
+def test_a_time_in_which_an_observer_did_not_look_does_not_count_against_the_others() -> None:
+    observer = Observer(uuid4(), interval=5.0)
+    other = lease.Watched(uuid4(), 7, 30.0)
+    assert observer.judge([other], 0.0) == []
+    assert observer.judge([other], 5.0) == []
+
+    # The database was away, or this process was frozen, for a minute.
+    assert [observer.judge([other], now) for now in (65.0, 70.0, 75.0)] == [[], [], []]
+    assert observer.judge([other], 80.0) == [other]
+
+
+def test_sessions_long_over_are_pruned_with_their_catalogues(store: Store) -> None:
+    over, living = store.open_session(), store.open_session()
+    lease.set_state(store.link, over, "stopped")
+    store.sql("UPDATE {sessions} SET ended_at = ended_at - interval '2 hours' WHERE id = %(id)s", id=over)
+
+    lease.tidy(store.link)
+
+    found = {row[0] for row in store.sql("SELECT id FROM {sessions}")}
+    assert over not in found
+    assert living in found
+
+
+def test_the_counters_of_past_minutes_are_rolled_up_and_keep_their_sums(store: Store) -> None:
+    for number in range(30):
+        store.sql(
+            "INSERT INTO {counters} VALUES (date_trunc('minute', now()) - interval '5 minutes', 'q', 't', %(s)s, 1)",
+            s="completed" if number % 3 else "failed",
+        )
+
+    lease.tidy(store.link)
+
+    assert sorted(store.sql("SELECT state, n FROM {counters}")) == [("completed", 20), ("failed", 10)]
+
+
+def test_a_beat_needs_no_session_state(fairchild: Fairchild, store: Store) -> None:
+    session = store.open_session()
+    for _ in range(3):
+        link = fairchild.database.open("tests")
+        assert lease.beat(link, session) == "running"
+        link.connection.close()

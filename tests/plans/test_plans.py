@@ -1,0 +1,192 @@
+"""The hot statements' plans on tables that are large and skewed, with one plan for all parameters, as workers run them.
+
+No table of jobs and nothing of ``ready`` may be read from end to end, whatever PostgreSQL's version and statistics.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import psycopg
+import pytest
+
+from fairchild import Fairchild
+from fairchild.db import claim, enqueue, finish, lease, settle, wake
+from fairchild.db.connect import Link
+from fairchild.db.statement import NAMES, Sql
+from fairchild.ids import uuid7
+from fairchild.testing import databases
+from tests.support.store import new_job
+
+JOBS = 100_000
+FILL = """
+INSERT INTO {jobs} (id, task, queue, priority, workflow_id, parent_id, args, state, ended_at, reason)
+SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 't',
+       CASE WHEN mod(n, 10) = 0 THEN 'rare' || mod(n, 7) ELSE 'default' END, mod(n, 10),
+       ('01900000-0000-7000-8000-' || lpad(to_hex(n - mod(n, 100)), 12, '0'))::uuid,
+       CASE WHEN mod(n, 100) <> 0 THEN ('01900000-0000-7000-8000-' || lpad(to_hex(n - mod(n, 100)), 12, '0'))::uuid END,
+       '{{}}', CASE WHEN mod(n, 4) = 0 THEN 'pending' WHEN mod(n, 20) = 1 THEN 'failed' ELSE 'completed' END,
+       CASE WHEN mod(n, 4) <> 0 THEN now() END, CASE WHEN mod(n, 20) = 1 THEN 'error' END
+  FROM generate_series(1, %(n)s) n"""
+PLACES = [
+    """INSERT INTO {ready} (queue, priority, job_id, task)
+       SELECT queue, priority, id, task FROM {jobs} WHERE state = 'pending' AND parent_id IS NOT NULL""",
+    """INSERT INTO {waiting} (job_id, deps, children, ran, late, settle)
+       SELECT id, 1, 1, true, false, false FROM {jobs} WHERE state = 'pending' AND parent_id IS NULL""",
+    """INSERT INTO {due} (job_id, run_at, queue, priority, task)
+       SELECT ('01900000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, now() + n * interval '1 second' - interval
+       '1 hour', 'default', 5, 't' FROM generate_series(1, 20000) n""",
+    """INSERT INTO {claims} (job_id, claim_id, session, fence, queue)
+       SELECT ('01900000-0000-7000-a000-' || lpad(to_hex(n), 12, '0'))::uuid, gen.id, gen.id, n, 'default'
+         FROM generate_series(1, 5000) n, (SELECT '01900000-0000-7000-a000-000000000000'::uuid AS id) gen""",
+    """INSERT INTO {edges} (upstream, downstream)
+       SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+              ('01900000-0000-7000-8000-' || lpad(to_hex(n + 1), 12, '0'))::uuid FROM generate_series(1, 50000) n""",
+]
+
+
+@pytest.fixture(scope="module")
+def tuned(fairchild_server: str, fairchild_template: str) -> Iterator[Link]:
+    """A worker's connection to a database with a hundred thousand jobs."""
+    with databases.copy_of(fairchild_server, fairchild_template) as url:
+        client = Fairchild(url)
+        link = client.database.open("tests", tuned=True)
+        link.rows(Sql("fill", FILL), {"n": JOBS})
+        for text in PLACES:
+            link.rows(Sql("places", text))
+        link.script("ANALYZE")
+        yield link
+        link.connection.close()
+        client.disconnect()
+
+
+def explain(link: Link, sql: Sql, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of the generic plan of a statement, in a transaction that is rolled back."""
+    text = sql.for_schema(link.schema)
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+    numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match.group(1)) + 1}", text).replace("%%", "%")
+    kinds = {"tasks": "text[]", "ids": "uuid[]", "notify": "boolean", "gated": "boolean", "gate": "bigint",
+             "room": "bigint", "most": "bigint", "after": "uuid", "id": "uuid",
+             "claim_id": "uuid", "session": "uuid"}  # fmt: skip
+    declared = f"({', '.join(kinds.get(name, 'text') for name in names)})" if names else ""
+    nodes: list[dict[str, Any]] = []
+    with link.connection.transaction(force_rollback=True):
+        cursor = psycopg.ClientCursor(link.connection)
+        cursor.execute(f"PREPARE checked {declared} AS {numbered}".encode())
+        try:
+            values = ", ".join(cursor.mogrify("%s", [params[name]]) for name in names)
+            call = f"checked ({values})" if names else "checked"
+            rows = cursor.execute(f"EXPLAIN (FORMAT JSON) EXECUTE {call}".encode()).fetchone()
+            assert rows is not None
+            plan = rows[0] if not isinstance(rows[0], (str, bytes)) else json.loads(rows[0])
+            stack = [plan[0]["Plan"]]
+            while stack:
+                node = stack.pop()
+                nodes.append(node)
+                stack.extend(node.get("Plans", []))
+        finally:
+            cursor.execute("DEALLOCATE checked")
+    return nodes
+
+
+def indexes(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in nodes if "Index Name" in node}
+
+
+def scanned(nodes: list[dict[str, Any]]) -> set[str]:
+    """Tables read from end to end."""
+    return {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+
+
+BIG = {NAMES[name] for name in ("jobs", "ready", "due", "edges", "claims", "waiting")}
+PKEY = "fairchild_jobs_base_pkey"
+
+
+def outcomes(count: int) -> str:
+    rows = [{"job_id": uuid7(), "claim_id": uuid4(), "state": "completed", "spent": 1, "kept": False} for _ in range(count)]
+    return msgspec.json.encode(rows).decode()
+
+
+def test_claim_walks_its_lanes_by_the_index_and_probes_jobs_by_their_key(tuned: Link) -> None:
+    lanes = [{"queue": queue, "priority": priority, "floor": 0} for priority in range(10) for queue in ("default", "rare0")]
+    nodes = explain(
+        tuned, claim.CLAIM,
+        {"lanes": json.dumps(lanes), "tasks": ["t"], "room": 100, "claim_id": uuid4(), "session": uuid4()},
+    )  # fmt: skip
+
+    assert {"fairchild_ready_for_claim", PKEY} <= indexes(nodes)
+    assert not scanned(nodes) & BIG
+    assert any(node["Node Type"] == "Tid Scan" for node in nodes)
+
+
+def test_finish_reaches_every_table_by_its_key(tuned: Link) -> None:
+    nodes = explain(tuned, finish.FINISH, {"outcomes": outcomes(100), **wake.wake_params("public")})
+
+    assert {"fairchild_claims_pkey", PKEY, "fairchild_edges_pkey", "fairchild_waiting_pkey"} <= indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+def test_ending_jobs_reaches_every_table_by_its_key(tuned: Link) -> None:
+    nodes = explain(tuned, settle.END_JOBS, {"outcomes": outcomes(100), **wake.wake_params("public")})
+
+    assert {PKEY, "fairchild_edges_pkey", "fairchild_waiting_pkey"} <= indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+def test_promoting_walks_the_index_by_time(tuned: Link) -> None:
+    nodes = explain(tuned, claim.PROMOTE_DUE, {"most": 1000, **wake.wake_params("public")})
+
+    assert "fairchild_due_by_time" in indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+def test_inserting_touches_the_primary_key_only(tuned: Link) -> None:
+    document = msgspec.json.encode([enqueue._document(new_job(), enqueue._FREE)]).decode()  # noqa: SLF001
+    nodes = explain(
+        tuned, enqueue.INSERT_FREE_JOBS,
+        {"jobs": document, "notify": True, "gated": True, **wake.wake_params("public")},
+    )  # fmt: skip
+
+    assert not scanned(nodes) & BIG
+    assert not indexes(nodes)
+
+
+def test_settling_reaches_its_jobs_by_their_keys(tuned: Link) -> None:
+    ids = [uuid7() for _ in range(100)]
+
+    for statement, expected in (
+        (settle.TAKE_MARKED, {"fairchild_waiting_pkey", PKEY}),
+        (settle.READ_RESULTS, {PKEY}),
+        (settle.LOCK_WAITING, {"fairchild_waiting_pkey"}),
+        (settle.RECOUNT, {"fairchild_waiting_pkey", PKEY, "fairchild_edges_by_downstream", "fairchild_jobs_by_workflow"}),
+    ):
+        nodes = explain(tuned, statement, {"ids": ids, **wake.wake_params("public")})
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & BIG, statement
+
+
+def test_the_sweeps_read_what_they_look_for_only(tuned: Link) -> None:
+    for statement, expected in (
+        (settle.FIND_MARKED, {"fairchild_waiting_to_settle"}),
+        (settle.FIND_LATE, {"fairchild_waiting_late", "fairchild_edges_by_downstream", PKEY}),
+        (settle.FIND_WRONG, {"fairchild_waiting_pkey", "fairchild_edges_by_downstream", "fairchild_jobs_by_workflow"}),
+    ):
+        nodes = explain(tuned, statement, {"after": uuid4()})
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & BIG, statement
+
+
+def test_finding_queues_hops_along_the_index(tuned: Link) -> None:
+    nodes = explain(tuned, claim.FIND_QUEUES, {"most": 1000})
+
+    assert indexes(nodes) == {"fairchild_ready_for_claim"}
+    assert not scanned(nodes) & BIG
+
+
+def test_a_beat_touches_one_row(tuned: Link) -> None:
+    assert indexes(explain(tuned, lease.BEAT, {"id": uuid4()})) == {"fairchild_sessions_pkey"}
