@@ -9,7 +9,7 @@ PIP_NEEDED := pip>=25.1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-pg bench demo clean
+.PHONY: help setup check format test test-pg test-pgbouncer bench demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ test-pg: $(VENV)/.dev ## run all tests on another PostgreSQL: make test-pg VERSI
 
 bench: $(VENV)/.dev ## measure, beside the limits of the server and other queues (ARGS="--quick", or --markdown)
 	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
+test-pgbouncer: $(VENV)/.dev ## run the tests behind a real PgBouncer (Debian: apt-get install pgbouncer)
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { echo 'pgbouncer is not installed; on Debian: apt-get install pgbouncer' >&2; exit 2; }
+	@$(BIN)/python -m pytest tests/pgbouncer $(ARGS)
 
 demo: $(VENV)/.base ## see it work: a database, a worker and a workflow in one process
 	@$(BIN)/python -m fairchild demo

@@ -46,8 +46,8 @@ class Config:
     schema: str | None = None
     pool_size: int = 10
     max_payload_bytes: int = 1024 * 1024
-    pooler: bool = False
-    """The URL leads through a pooler in transaction mode: no prepared statements, no LISTEN, no session settings."""
+    pooler: bool | None = None
+    """The URL leads through a pooler in transaction mode: no prepared statements, no session settings. None: find out."""
 
     def __repr__(self) -> str:
         return f"Config(url={hide_password(self.url)!r}, schema={self.schema!r}, pool_size={self.pool_size})"
@@ -59,7 +59,7 @@ class Config:
         schema: str | None = None,
         pool_size: int = 10,
         max_payload_bytes: int | None = None,
-        pooler: bool = False,
+        pooler: bool | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Config:
         """The settings in force. Raises ConfigError, with what to set, when there is no database to go to."""

@@ -152,8 +152,9 @@ def start_delays(arena: Arena) -> Delays:
                 {"i": i, "sent": time.monotonic()}, {}, tables.client.max_payload_bytes
             )
             _insert_silently(tables, new)
-            found = wait_for_delays(arena, folder, plan.delays + i + 1)
-    return Delays(notified, found[plan.delays :] if plan.poll_delays else [])
+            wait_for_delays(arena, folder, plan.delays + i + 1)
+        polled = wait_for_delays(arena, folder, plan.delays + plan.poll_delays)[plan.delays :]
+    return Delays(notified, polled)
 
 
 def _insert_silently(tables: Tables, new: NewJob) -> None:

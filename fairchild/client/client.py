@@ -71,7 +71,7 @@ class Fairchild:
         schema: str | None = None,
         pool_size: int = 10,
         max_payload_bytes: int | None = None,
-        pooler: bool = False,
+        pooler: bool | None = None,
         registry: Registry = registry,
     ) -> None:
         self._given: dict[str, Any] = {

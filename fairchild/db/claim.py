@@ -56,7 +56,8 @@ class Claimed(NamedTuple):
 # Every worker, many times a second when busy. Index fairchild_ready_for_claim, once per lane in the order given; locks
 # only the rows it returns, skipping those that others hold. The delete goes by ctid through ARRAY(SELECT ...): with
 # IN (SELECT ...) or a join the planner has been seen to scan the table. The lateral with OFFSET 0 keeps the look-up of
-# the job's row a probe of the primary key per job.
+# the job's row a probe of the primary key per job. A session that was declared dead or paused gets nothing, though its
+# worker may not have heard of it yet: what it claimed would be taken from it again, as a loss of each job.
 CLAIM = Sql(
     "claim",
     """
@@ -67,6 +68,7 @@ WITH picked AS MATERIALIZED (
       WHERE queue = l.queue AND priority = l.priority AND seq > l.floor AND task = ANY(%(tasks)s::text[])
       ORDER BY seq LIMIT %(room)s::int
         FOR UPDATE SKIP LOCKED) r
+   WHERE NOT EXISTS (SELECT 1 FROM {sessions} WHERE id = %(session)s::uuid AND state <> 'running')
    LIMIT %(room)s::int),
 gone AS (DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
 claimed AS (

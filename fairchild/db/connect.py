@@ -222,6 +222,7 @@ class Database:
         self._pid = 0
         self._conninfo: str | None = None
         self._schema = config.schema
+        self._pooled = config.pooler
 
     @property
     def conninfo(self) -> str:
@@ -255,53 +256,61 @@ class Database:
         Raises DatabaseUnavailable.
         """
         try:
-            connection = psycopg.connect(
-                self._dsn(role), autocommit=True, prepare_threshold=None if self.config.pooler else 5
-            )
+            connection = psycopg.connect(self._dsn(role), autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise self._translate(error) from None
         try:
+            schema = self._look(connection)
             self._configure(connection)
-            if tuned and not self.config.pooler:
+            if tuned and not self.pooled:
                 for setting in _WORKER_SETTINGS:
                     connection.execute(setting)
-            schema = self._resolve_schema(connection)
         except psycopg.Error as error:
             connection.close()
             raise translate(error) from None
         except BaseException:
             connection.close()
             raise
-        return Link(connection, schema, prepare=self._prepare, owned=True)
+        return Link(connection, schema, prepare=not self.pooled, owned=True)
 
     @property
-    def _prepare(self) -> bool | None:
-        return not self.config.pooler
+    def pooled(self) -> bool:
+        """Whether a pooler such as PgBouncer stands between: then nothing may be kept in a session.
+
+        Said by the setting, or seen: a pooler makes up the process id that a connection learns at its start.
+        """
+        if self._pooled is None:
+            self.check()
+        return bool(self._pooled)
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
         connection.adapters.register_loader("jsonb", _RawJson)
+        connection.prepare_threshold = None if self.pooled else 5
         if connection.info.server_version < MIN_SERVER:
             raise SchemaError(
                 f"fairchild needs PostgreSQL 12 or later; this server is {connection.info.server_version // 10000}"
             )
 
-    def _resolve_schema(self, connection: psycopg.Connection[Any]) -> str:
-        if self._schema is None:
-            row = connection.execute("SELECT current_schema()").fetchone()
-            if row is None or row[0] is None:
+    def _look(self, connection: psycopg.Connection[Any]) -> str:
+        """Learn, from the first connection, what is on the other side; the schema."""
+        if self._schema is None or self._pooled is None:
+            row = connection.execute("SELECT current_schema(), pg_backend_pid()").fetchone()
+            assert row is not None
+            if self._pooled is None:
+                self._pooled = row[1] != connection.info.backend_pid
+            if self._schema is None and row[0] is None:
                 raise SchemaError(
                     "the connection has no current schema (its search_path names none that exists); "
                     "give Fairchild(schema=...) or set FAIRCHILD_SCHEMA"
                 )
-            self._schema = str(row[0])
+            self._schema = self._schema or str(row[0])
         return self._schema
 
     @property
     def schema(self) -> str:
         """The schema of the tables; asks the database once if none was configured."""
         if self._schema is None:
-            with self.link():
-                pass
+            retrying(self.check)
         assert self._schema is not None
         return self._schema
 
@@ -321,7 +330,7 @@ class Database:
                     max_lifetime=1800.0,
                     name="fairchild-pool",
                     configure=self._configure,
-                    kwargs={"autocommit": True, "prepare_threshold": None if self.config.pooler else 5},
+                    kwargs={"autocommit": True},
                     reconnect_timeout=5.0,
                 )
                 self._pid = os.getpid()
@@ -334,8 +343,7 @@ class Database:
         try:
             pool = self._current_pool()
             with pool.connection() as connection:
-                schema = self._schema or self._resolve_schema(connection)
-                yield Link(connection, schema, prepare=self._prepare, owned=True)
+                yield Link(connection, self._look(connection), prepare=not self.pooled, owned=True)
         except psycopg_pool.PoolTimeout as error:
             self.check()  # says why, if the server is the reason
             raise StoreError(

@@ -30,6 +30,7 @@ log = logging.getLogger("fairchild.worker")
 
 PRIORITIES = 10
 LOOK_AGAIN = (0.005, 0.02, 0.1, 0.5)
+DUE_SECONDS = 0.05
 SWEEP_SECONDS = 0.5
 SWEEP_SHARE = 20
 MAX_BATCH = 500
@@ -102,6 +103,7 @@ class Claimer:
             self._woken.clear()
             now = time.monotonic()
             self._looks = [now + each for each in LOOK_AGAIN]
+            self._next_due = min(self._next_due, now + DUE_SECONDS)  # what was enqueued may be due before all others
         try:
             return self._round()
         except BaseException:

@@ -1,7 +1,12 @@
-"""LISTEN: wakes the claimer when another process has made something available. Nothing depends on it but speed."""
+"""LISTEN: wakes the claimer when another process has made something available. Nothing depends on it but speed.
+
+Behind a pooler in transaction mode LISTEN succeeds and nothing ever arrives. So each connection begins by notifying
+itself: when that does not come back the listener says so once and gives up, and the worker polls.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 from collections.abc import Callable
@@ -10,7 +15,12 @@ from fairchild.db.connect import Database, Link
 from fairchild.db.statement import quote
 
 WAIT_SECONDS = 10.0
+PROBE_SECONDS = 2.0
+# The server drops a listener that has gone away without a word: one that does not read holds up vacuum everywhere.
+SESSION = "SET tcp_user_timeout = '30s'"
 MANY = 1000
+
+log = logging.getLogger("fairchild.worker")
 
 
 class Listener:
@@ -23,14 +33,15 @@ class Listener:
         self._link: Link | None = None
         self._interrupted, self._interrupt = os.pipe()
 
-    def step(self) -> float:
+    def step(self) -> float | None:
         """Wait for notifications for a while. After a reconnect something may have been missed, so that wakes too."""
         link = self._link
         try:
             if link is None or link.connection.closed:
-                link = self._link = self._database.open("listener")
-                link.script("LISTEN " + quote(self._channel))
+                link = self._link = self._open()
                 self._wake()
+                if link is None:
+                    return None  # for ever
             with selectors.DefaultSelector() as selector:
                 selector.register(self._interrupted, selectors.EVENT_READ)
                 selector.register(link.connection.fileno(), selectors.EVENT_READ)
@@ -42,6 +53,22 @@ class Listener:
             self._close_link()
             raise
         return 0.0
+
+    def _open(self) -> Link | None:
+        """A connection on which notifications arrive, or None if they do not."""
+        link = self._database.open("listener")
+        if not self._database.pooled:
+            link.script(SESSION)
+        link.script("LISTEN " + quote(self._channel))
+        link.script("NOTIFY " + quote(self._channel))
+        if list(link.connection.notifies(timeout=PROBE_SECONDS, stop_after=1)):
+            return link
+        link.connection.close()
+        log.warning(
+            "notifications do not arrive on this database connection (a pooler in transaction mode?); the worker polls "
+            "instead, and starts jobs up to a poll interval later"
+        )
+        return None
 
     def interrupt(self) -> None:
         """End the wait that goes on, and all that follow: the loop is to stop."""

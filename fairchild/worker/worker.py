@@ -143,7 +143,7 @@ class Worker:
             self._beating.start()
             self._observing.start()
             self._claiming.start()
-            if not database.config.pooler:
+            if database.config.pooler is not True:  # said, not found out: then the listener tries
                 self._listening.start()
             self.client.add_wake(self.wake)
             self._started = True

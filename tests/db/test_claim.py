@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 
 from fairchild import Fairchild
 from fairchild.db.claim import Lane, claim, find_claim, find_queues, promote_due
@@ -52,6 +53,16 @@ def test_a_claim_takes_no_more_than_there_is_room_for(store: Store) -> None:
 
     assert len(store.claim(7)) == 7
     assert store.sql("SELECT count(*) FROM {ready}") == [(23,)]
+
+
+@pytest.mark.parametrize("state", ["paused", "draining", "stopped", "dead"])
+def test_a_session_that_does_not_run_claims_nothing(store: Store, state: str) -> None:
+    job = store.add()
+    session = store.open_session()
+    store.sql("UPDATE {sessions} SET state = %(state)s", state=state)
+
+    assert store.claim(session=session) == []
+    assert store.state(job) == "available"
 
 
 def test_jobs_behind_the_floor_are_left_and_found_without_it(store: Store) -> None:

@@ -84,7 +84,8 @@ def test_claims_of_living_sessions_are_left_alone(store: Store) -> None:
 
 def test_claims_of_a_session_that_is_unknown_are_given_back(store: Store) -> None:
     job = store.add()
-    store.claim(session=uuid4())
+    store.claim(session=(session := store.open_session()))
+    store.sql("DELETE FROM {sessions} WHERE id = %(id)s", id=session)
 
     assert lease.rescue(store.link) == [job]
 

@@ -23,7 +23,7 @@ class AbsurdAdapter(Adapter):
         self.app: Any = Absurd(self.connection)
 
     async def setup(self) -> None:
-        subprocess.run(
+        subprocess.run(  # noqa: ASYNC221 - there is no loop
             [Path(sys.executable).with_name("absurdctl"), "init", "-d", URL], check=True, stdout=subprocess.DEVNULL
         )
         Absurd(URL).create_queue("default")

@@ -1,6 +1,6 @@
 """Chancy. Options: concurrency, outgoing (seconds between batches of finished jobs), eager (poll again when full)."""
 # mypy: disable-error-code="import-not-found,untyped-decorator"
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportFunctionMemberAccess=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Oban for Python. Options: limit (jobs at once)."""
 # mypy: disable-error-code="import-not-found,untyped-decorator"
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportFunctionMemberAccess=false
 
 from __future__ import annotations
 

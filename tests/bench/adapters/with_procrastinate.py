@@ -1,6 +1,6 @@
 """Procrastinate. Options: concurrency."""
 # mypy: disable-error-code="import-not-found,untyped-decorator"
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportFunctionMemberAccess=false
 
 from __future__ import annotations
 
