@@ -47,7 +47,7 @@ class Config:
     pool_size: int = 10
     max_payload_bytes: int = 1024 * 1024
     pooler: bool | None = None
-    """The URL leads through a pooler in transaction mode: no prepared statements, no session settings. None: find out."""
+    """The URL leads through a pooler in transaction mode: no prepared statements, no session state. None: find out."""
 
     def __repr__(self) -> str:
         return f"Config(url={hide_password(self.url)!r}, schema={self.schema!r}, pool_size={self.pool_size})"

@@ -14,6 +14,11 @@ same transaction. Should that transaction never come to it, the mark stays, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
 # Rows for the jobs written, in their next place; one row in counters for each final state and task.
 _PLACES = """
 to_ready AS (
@@ -95,3 +100,19 @@ woken AS (
 APPEND_ERROR = """CASE WHEN {entry} IS NULL THEN t.errors
             WHEN jsonb_array_length(coalesce(t.errors, '[]'::jsonb)) >= 20 THEN (t.errors - 5) || {entry}
             ELSE coalesce(t.errors, '[]'::jsonb) || {entry} END"""
+
+# Rows of jobs are updated by the ctid that a CTE named located found. One that somebody else has changed since the
+# statement began is not found there any more, and its job would be in no place at all. Nobody does that to a job whose
+# place is held; but rows can be changed by hand. Then this divides by zero, and nothing of the statement is done.
+UNMOVED = "CASE WHEN (SELECT count(*) FROM located) > (SELECT count(*) FROM written) THEN 0 ELSE 1 END"
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Around a statement with UNMOVED: raises a SerializationFailure, after which the same may be done again."""
+    try:
+        yield
+    except psycopg.errors.DivisionByZero:
+        raise psycopg.errors.SerializationFailure(
+            "the row of a job was changed by others at the same moment; nothing was written"
+        ) from None

@@ -20,7 +20,7 @@ import msgspec
 
 from fairchild.db import wake
 from fairchild.db.connect import Link
-from fairchild.db.ending import APPEND_ERROR, TAIL, WAKE
+from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
 from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
@@ -79,6 +79,9 @@ mine AS (
    WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM input)) AND c.job_id = i.job_id AND c.claim_id = i.claim_id
   RETURNING c.session, c.claimed_at, i.*,
             CASE WHEN i.state IN ('ready', 'due', 'waiting') THEN c.cancel_reason END AS stop_reason),
+located AS MATERIALIZED (
+  SELECT m.*, x.tid FROM mine m
+   CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) x),
 written AS (
   UPDATE {jobs} t
      SET state = CASE WHEN m.stop_reason IS NOT NULL THEN 'cancelled'
@@ -94,8 +97,8 @@ written AS (
     + APPEND_ERROR.replace("{entry}", "(m.error || jsonb_build_object('at', statement_timestamp()))")
     + """,
          claim_id = m.claim_id, session = m.session, attempted_at = m.claimed_at
-    FROM mine m CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) x
-   WHERE t.ctid = x.tid  -- nobody writes the row of a job whose claim is held
+    FROM located m
+   WHERE t.ctid = m.tid
   RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, m.state AS next, m.delay, m.children,
             m.deps, t.claim_id),"""
     + TAIL
@@ -112,7 +115,9 @@ SELECT 'settle', job_id, NULL, 0 FROM lowered WHERE settle
 UNION ALL
 SELECT 'settle', job_id, NULL, 0 FROM to_waiting WHERE settle
 UNION ALL
-SELECT 'promoted', NULL, NULL, (SELECT count(*) FROM promoted)::int FROM (SELECT count(*) FROM woken) w""",
+SELECT 'promoted', NULL, NULL, (SELECT count(*) FROM promoted)::int / """
+    + UNMOVED
+    + " FROM (SELECT count(*) FROM woken) w",
 )
 
 # Why a claim no longer held: its own outcome is there already, another's is, or the job is gone.
@@ -198,9 +203,7 @@ def _without_existing(link: Link, batch: list[Ended]) -> list[Ended]:
     existing = chosen - unknown_upstreams(link, chosen)
     if not existing:
         return batch
-    return [
-        replace(ended, children=[child for child in ended.children if child.id not in existing]) for ended in batch
-    ]
+    return [replace(ended, children=[child for child in ended.children if child.id not in existing]) for ended in batch]
 
 
 def _foreign(batch: list[Ended]) -> dict[UUID, list[UUID]]:
@@ -243,7 +246,9 @@ def _write(link: Link, batch: list[Ended], room: int, foreign: dict[UUID, list[U
     rows = [_document(ended, len((foreign or {}).get(ended.job_id, ()))) for ended in batch]
     params = {"outcomes": msgspec.json.encode(rows).decode(), **wake.wake_params(link.schema, room)}
     written = _Written()
-    for kind, job_id, claim_id, count in link.rows(FINISH, params):
+    with whole():
+        rows_back = link.rows(FINISH, params)
+    for kind, job_id, claim_id, count in rows_back:
         if kind == "lost":
             written.lost.append((job_id, claim_id))
         elif kind == "stopped":

@@ -22,7 +22,7 @@ import msgspec
 
 from fairchild.db import wake
 from fairchild.db.connect import Link
-from fairchild.db.ending import APPEND_ERROR, TAIL
+from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, whole
 from fairchild.db.settle import settle
 from fairchild.db.statement import Sql
 
@@ -96,6 +96,9 @@ mine AS (
   DELETE FROM {claims} c USING orphans o
    WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM orphans)) AND c.job_id = o.job_id AND c.claim_id = o.claim_id
   RETURNING o.*),
+located AS MATERIALIZED (
+  SELECT m.*, x.tid FROM mine m
+   CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) x),
 written AS (  -- claim_id stays: it names the claim whose outcome was recorded, and this one's never will be
   UPDATE {jobs} t
      SET losses = t.losses + 1,
@@ -107,13 +110,13 @@ written AS (  -- claim_id stays: it names the claim whose outcome was recorded, 
          errors = """
     + APPEND_ERROR.replace("{entry}", "(x.entry || jsonb_build_object('attempt', t.attempt + 1))")
     + """
-    FROM mine m CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) y
+    FROM located m
     CROSS JOIN LATERAL (SELECT jsonb_build_object(
       'kind', 'lost', 'type', NULL, 'traceback', NULL, 'worker', m.worker,
       'message', 'worker ' || coalesce(m.worker, m.session::text) || ' was lost while it held this job; no attempt '
                  || 'was spent',
       'at', statement_timestamp()) AS entry) x
-   WHERE t.ctid = y.tid
+   WHERE t.ctid = m.tid
   RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, 'ready'::text AS next,
             NULL::float8 AS delay, 0 AS children, 0 AS deps),"""
     + TAIL
@@ -125,7 +128,11 @@ SELECT id, true FROM written
 UNION ALL
 SELECT job_id, false FROM lowered WHERE settle
 UNION ALL
-SELECT NULL, true FROM woken""",
+SELECT NULL, true FROM woken
+UNION ALL
+SELECT NULL, 1 / """
+    + UNMOVED
+    + " = 1",
 )
 
 # Sessions that ended an hour ago, and catalogues that no session names.
@@ -219,7 +226,8 @@ def rescue(link: Link) -> list[UUID]:
     """Give back one batch of the claims that dead sessions hold; the jobs given back or failed as poison."""
     with link.atomic():
         params = {"most": MAX_LOSSES, **wake.wake_params(link.schema)}
-        rows = [row for row in link.rows(RESCUE, params) if row[0] is not None]
+        with whole():
+            rows = [row for row in link.rows(RESCUE, params) if row[0] is not None]
         marked = [row[0] for row in rows if not row[1]]
         if marked:
             settle(link, marked)

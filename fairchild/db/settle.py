@@ -15,7 +15,7 @@ import msgspec
 from fairchild import codec
 from fairchild.db import wake
 from fairchild.db.connect import Link
-from fairchild.db.ending import APPEND_ERROR, PROMOTE, TAIL, WAKE
+from fairchild.db.ending import APPEND_ERROR, PROMOTE, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.statement import Sql
 
 BATCH = 1000
@@ -52,6 +52,10 @@ WITH input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS t(
     job_id uuid, state text, reason text, kept boolean, result jsonb, error jsonb)
   ORDER BY job_id),
+located AS MATERIALIZED (
+  SELECT i.*, x.tid FROM input i
+   CROSS JOIN LATERAL (SELECT ctid AS tid, state FROM {jobs} WHERE id = i.job_id OFFSET 0) x
+   WHERE x.state = 'pending'),
 written AS (
   UPDATE {jobs} t
      SET state = i.state, ended_at = statement_timestamp(), reason = i.reason,
@@ -61,8 +65,8 @@ written AS (
          errors = """
     + APPEND_ERROR.replace("{entry}", "(i.error || jsonb_build_object('at', statement_timestamp()))")
     + """
-    FROM input i CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = i.job_id OFFSET 0) x
-   WHERE t.ctid = x.tid AND t.state = 'pending'  -- nobody else writes the row of a job whose place we took
+    FROM located i
+   WHERE t.ctid = i.tid
   RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, NULL::text AS next,
             NULL::float8 AS delay, 0 AS children, 0 AS deps),"""
     + TAIL
@@ -73,7 +77,11 @@ SELECT id, true FROM written
 UNION ALL
 SELECT job_id, false FROM lowered WHERE settle
 UNION ALL
-SELECT NULL, true FROM woken""",
+SELECT NULL, true FROM woken
+UNION ALL
+SELECT NULL, 1 / """
+    + UNMOVED
+    + " = 1",
 )
 
 # What the counters of a waiting job w (row j of jobs) must be. Its children are those of its last run: one that was
@@ -169,7 +177,9 @@ def end_jobs(link: Link, outcomes: list[dict[str, Any]], room: int = 0) -> tuple
     marked: list[UUID] = []
     for start in range(0, len(outcomes), BATCH):
         document = msgspec.json.encode(outcomes[start : start + BATCH]).decode()
-        for job_id, was_ended in link.rows(END_JOBS, {"outcomes": document, **wake.wake_params(link.schema, room)}):
+        with whole():
+            rows = link.rows(END_JOBS, {"outcomes": document, **wake.wake_params(link.schema, room)})
+        for job_id, was_ended in rows:
             if job_id is not None:
                 (done if was_ended else marked).append(job_id)
     return done, list(dict.fromkeys(marked))
@@ -237,7 +247,12 @@ def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
         elif job_id in refs:
             try:
                 outcomes.append(_valued(job_id, result, refs[job_id], values, attempt))
-            except (AttributeError, LookupError, TypeError, ValueError) as error:  # a row that other hands have changed fails alone
+            except (
+                AttributeError,
+                LookupError,
+                TypeError,
+                ValueError,
+            ) as error:  # a row that other hands have changed fails alone
                 message = f"the value that this job returned cannot be put together: {type(error).__name__}: {error}"
                 outcomes.append(_bad(job_id, "failed", "error", message, attempt, kind="error"))
         else:

@@ -167,8 +167,7 @@ def test_many_at_once_promote_each_due_job_once(fairchild: Fairchild, store: Sto
 
     def run() -> None:
         with fairchild.database.link() as link:
-            for _ in range(4):
-                counts.append(promote_due(link)[0])
+            counts.extend(promote_due(link)[0] for _ in range(4))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:

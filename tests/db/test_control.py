@@ -142,7 +142,9 @@ def test_a_failed_job_is_available_again_with_an_attempt_left(store: Store) -> N
     assert store.state(job) == "available"
     store.end(job, result=b"1")
     assert store.state(job) == "completed"
-    assert store.sql("SELECT state, sum(n)::int FROM {counters} GROUP BY state HAVING sum(n) <> 0") == [("completed", 1)]
+    assert store.sql("SELECT state, sum(n)::int FROM {counters} GROUP BY state HAVING sum(n) <> 0") == [
+        ("completed", 1)
+    ]
 
 
 def test_jobs_that_have_not_ended_are_not_retried(store: Store) -> None:

@@ -267,7 +267,9 @@ def test_a_finisher_killed_between_its_statements_leaves_nothing_behind(fairchil
         thread = threading.Thread(target=run)
         thread.start()
         with fairchild.database.link() as other:
-            eventually(lambda: other.script(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'relation'"))
+            eventually(
+                lambda: other.script(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'relation'")
+            )
             other.script(f"SELECT pg_terminate_backend({pid})")
         thread.join()
     link.connection.close()
@@ -429,7 +431,9 @@ def test_an_attempt_that_was_asked_to_stop_is_not_tried_again(store: Store) -> N
         assert cancel(store.link, [job], "no longer needed") == ([], [job])
         child = child_of(claimed)
 
-        store.finish(outcome(claimed, state, delay=1.0, error=state != "waiting", children=[child] if state == "waiting" else []))
+        store.finish(
+            outcome(claimed, state, delay=1.0, error=state != "waiting", children=[child] if state == "waiting" else [])
+        )
 
         assert store.row(job, "state, reason") == ("cancelled", "no longer needed")
         assert store.state(child.id) is None
@@ -478,7 +482,12 @@ def test_counters_add_up_to_the_jobs_that_ended(store: Store) -> None:
     claims = {each.job_id: each for each in store.claim()}
     states = ["completed"] * 5 + ["failed"] * 3 + ["cancelled"] * 2
 
-    store.finish(*(outcome(claims[job], state, reason=None if state == "completed" else "error") for job, state in zip(jobs, states, strict=True)))
+    store.finish(
+        *(
+            outcome(claims[job], state, reason=None if state == "completed" else "error")
+            for job, state in zip(jobs, states, strict=True)
+        )
+    )
 
     found = dict(store.sql("SELECT state, sum(n)::int FROM {counters} GROUP BY state"))
     assert found == {"completed": 5, "failed": 3, "cancelled": 2}

@@ -30,6 +30,7 @@ from tests.support.store import Store, child_of, new_job
 
 ENDED = ("completed", "failed", "cancelled")
 NOWHERE = UUID(int=0)
+_YES_OR_NO: st.SearchStrategy[Any] = st.booleans()
 
 
 @dataclass
@@ -155,7 +156,7 @@ class Machine(RuleBasedStateMachine):
         made: list[NewJob] = []
         for _ in range(count):
             upstreams = self.some(data)
-            if made and data.draw(st.booleans()):
+            if made and data.draw(_YES_OR_NO):
                 upstreams.add(made[-1].id)
             plain = later and not upstreams
             job = new_job(depends_on=sorted(upstreams), on_child_failure=policy, delay=3600.0 if plain else None)
@@ -232,7 +233,7 @@ class Machine(RuleBasedStateMachine):
             for _ in range(data.draw(st.integers(0 if ended.value_refs else 1, 3))):
                 older = [each for each in self.model.jobs if not self.model.waits_for(each, job)]
                 upstreams = set(data.draw(st.lists(st.sampled_from(older), max_size=2))) if older else set()
-                if ended.children and data.draw(st.booleans()):
+                if ended.children and data.draw(_YES_OR_NO):
                     upstreams.add(ended.children[-1].id)
                 child = child_of(claimed, depends_on=sorted(upstreams))
                 ended.children.append(child)
@@ -313,7 +314,8 @@ class Machine(RuleBasedStateMachine):
                 and (row.upstreams | ({row.value_of} if row.value_of else set())) & set(edge)
             ]
             reopened.update({each: jobs[each].state == "failed" and jobs[each].value_of is not None for each in edge})
-        refused, edge, up = False, list(reopened), set()
+        refused, edge = False, list(reopened)
+        up: set[UUID] = set()
         while edge:
             above = {jobs[each].parent for each in edge} - {None} - up - set(reopened)
             edge = []

@@ -108,7 +108,9 @@ def test_a_parent_that_returns_the_value_of_a_child_without_one_fails_and_says_w
     assert "kept no result" in message
 
 
-@pytest.mark.parametrize("refs", ['[["a", "b", "c"]]', '"x"', "5", '[[["no"], "{child}"]]', '[[[7], "{child}"]]', '[[[], 3]]'])
+@pytest.mark.parametrize(
+    "refs", ['[["a", "b", "c"]]', '"x"', "5", '[[["no"], "{child}"]]', '[[[7], "{child}"]]', "[[[], 3]]"]
+)
 def test_a_parent_whose_row_was_spoilt_fails_alone(store: Store, refs: str) -> None:
     parent, other = store.add(), store.add()
     claims = {each.job_id: each for each in store.claim()}
@@ -142,7 +144,11 @@ def test_an_upstream_that_ends_while_the_enqueuing_transaction_is_open_is_found_
     other = fairchild.database.open("tests")
     with other.connection.transaction():
         insert_jobs(other, [late])
-        store.finish(outcome(claimed, how, result=b"1" if how == "completed" else None, reason=None if how == "completed" else "e"))
+        store.finish(
+            outcome(
+                claimed, how, result=b"1" if how == "completed" else None, reason=None if how == "completed" else "e"
+            )
+        )
     other.connection.close()
     assert store.state(late.id) == "waiting"
 

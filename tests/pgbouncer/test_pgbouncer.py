@@ -44,7 +44,7 @@ def bouncer(fairchild_db: str) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="fairchild-bouncer-"))
     port = free_port()
     # It does not run as root. The server's socket may be in a folder that only its own user can enter.
-    user = os.stat(str(server["host"])).st_uid if os.geteuid() == 0 else None
+    user = Path(str(server["host"])).stat().st_uid if os.geteuid() == 0 else None
     (folder / "users.txt").write_text(f'"{server["user"]}" "unused"\n')
     (folder / "bouncer.ini").write_text(
         f"""

@@ -108,12 +108,16 @@ PKEY = "fairchild_jobs_base_pkey"
 
 
 def outcomes(count: int) -> str:
-    rows = [{"job_id": uuid7(), "claim_id": uuid4(), "state": "completed", "spent": 1, "kept": False} for _ in range(count)]
+    rows = [
+        {"job_id": uuid7(), "claim_id": uuid4(), "state": "completed", "spent": 1, "kept": False} for _ in range(count)
+    ]
     return msgspec.json.encode(rows).decode()
 
 
 def test_claim_walks_its_lanes_by_the_index_and_probes_jobs_by_their_key(tuned: Link) -> None:
-    lanes = [{"queue": queue, "priority": priority, "floor": 0} for priority in range(10) for queue in ("default", "rare0")]
+    lanes = [
+        {"queue": queue, "priority": priority, "floor": 0} for priority in range(10) for queue in ("default", "rare0")
+    ]
     nodes = explain(
         tuned, claim.CLAIM,
         {"lanes": json.dumps(lanes), "tasks": ["t"], "room": 100, "claim_id": uuid4(), "session": uuid4()},
@@ -146,7 +150,7 @@ def test_promoting_walks_the_index_by_time(tuned: Link) -> None:
 
 
 def test_inserting_touches_the_primary_key_only(tuned: Link) -> None:
-    document = msgspec.json.encode([enqueue._document(new_job(), enqueue._FREE)]).decode()  # noqa: SLF001
+    document = msgspec.json.encode([enqueue._document(new_job(), enqueue._FREE)]).decode()
     nodes = explain(
         tuned, enqueue.INSERT_FREE_JOBS,
         {"jobs": document, "notify": True, "gated": True, **wake.wake_params("public")},
@@ -163,7 +167,10 @@ def test_settling_reaches_its_jobs_by_their_keys(tuned: Link) -> None:
         (settle.TAKE_MARKED, {"fairchild_waiting_pkey", PKEY}),
         (settle.READ_RESULTS, {PKEY}),
         (settle.LOCK_WAITING, {"fairchild_waiting_pkey"}),
-        (settle.RECOUNT, {"fairchild_waiting_pkey", PKEY, "fairchild_edges_by_downstream", "fairchild_jobs_by_workflow"}),
+        (
+            settle.RECOUNT,
+            {"fairchild_waiting_pkey", PKEY, "fairchild_edges_by_downstream", "fairchild_jobs_by_workflow"},
+        ),
     ):
         nodes = explain(tuned, statement, {"ids": ids, **wake.wake_params("public")})
         assert expected <= indexes(nodes), statement

@@ -64,7 +64,8 @@ class App:
 
     def reaches(self, job: Job | UUID, *states: str) -> Job:
         """The job, once it is in one of these states."""
-        return eventually(lambda: (found := self.get(job)).state in states and found, PATIENCE, what=lambda: self.get(job))
+        eventually(lambda: self.get(job).state in states, PATIENCE, what=lambda: self.get(job))
+        return self.get(job)
 
     def make_due(self, *jobs: Job | UUID) -> None:
         """As if the time of scheduled jobs had come."""

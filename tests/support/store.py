@@ -167,9 +167,7 @@ def outcome(claimed: Claimed, state: str = "completed", **options: Any) -> Ended
 
 def child_of(parent: Claimed, **options: Any) -> NewJob:
     """A job that an attempt has called."""
-    return new_job(
-        parent_id=parent.job_id, workflow_id=parent.workflow_id, depth=parent.depth + 1, **options
-    )
+    return new_job(parent_id=parent.job_id, workflow_id=parent.workflow_id, depth=parent.depth + 1, **options)
 
 
 @contextmanager

@@ -28,14 +28,16 @@ def test_an_async_task_runs_and_its_result_is_kept(app: App) -> None:
 
 def test_many_async_tasks_are_on_their_way_at_once_in_one_thread(app: App) -> None:
     threads: set[int] = set()
-    here: list[int] = []
+    here: list[asyncio.Event] = []
 
     @app.task
     async def work(n: int) -> int:
         threads.add(threading.get_ident())
-        here.append(n)
-        while len(here) < 20:
-            await asyncio.sleep(0.001)
+        here.append(asyncio.Event())
+        if len(here) == 20:
+            for event in here:
+                event.set()
+        await here[0].wait()
         return n
 
     jobs = [work.enqueue(n) for n in range(20)]
@@ -142,7 +144,7 @@ def test_a_coroutine_that_never_looks_is_cancelled_at_shutdown_and_its_job_given
             cleaned_up.set()
 
     worker = app.work(concurrency=1)
-    threads = worker._pool._threads  # noqa: SLF001
+    threads = worker._pool._threads
     job = endless.enqueue()
     assert started.wait(PATIENCE)
 

@@ -12,7 +12,7 @@ import pytest
 from fairchild import Record, current_job
 from fairchild.context import CurrentJob, get_current_job
 from fairchild.errors import NoResult
-from tests.support.app import PATIENCE, App
+from tests.support.app import App
 from tests.support.eventually import eventually
 
 
@@ -27,7 +27,7 @@ def test_a_task_sees_the_job_it_runs_in(app: App) -> None:
             "time": job.time_left is not None and 0 < job.time_left <= 60,
         }  # fmt: skip
 
-    job = look.enqueue(5, _meta={"m": [1]}, _tags=["b"])  # type: ignore[call-arg]
+    job = look.enqueue(5, _meta={"m": [1]}, _tags=["b"])
     app.work()
 
     assert app.result(job) == {
@@ -120,7 +120,9 @@ def test_a_record_that_is_not_json_fails_the_attempt_and_names_the_place(app: Ap
     assert "result" in done.errors[0]["message"]
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), SystemExit(), BaseException("x")])
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), SystemExit(), BaseException("x")]
+)
 def test_what_would_end_a_process_fails_one_job_only(app: App, raised: BaseException) -> None:
     @app.task(max_attempts=1)
     def bad() -> None:
@@ -328,7 +330,7 @@ def test_meta_changed_by_an_attempt_is_kept_whatever_it_comes_to(app: App) -> No
 
     app.work()
 
-    assert app.wait(work.enqueue(_meta={"a": 1}))[0].meta == {"a": 1, "seen": [1, 2]}  # type: ignore[call-arg]
+    assert app.wait(work.enqueue(_meta={"a": 1}))[0].meta == {"a": 1, "seen": [1, 2]}
 
 
 def test_a_job_passed_to_a_task_while_it_runs_is_refused(app: App) -> None:

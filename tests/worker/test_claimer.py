@@ -112,14 +112,12 @@ def test_what_commits_behind_the_floor_is_found_by_a_sweep(app: App) -> None:
             later = work.enqueue()  # a higher number that is claimed first
             claimer.step()
             assert ids(pool) == {later.id}
-        assert claimer._floors  # noqa: SLF001
+        assert claimer._floors
         eventually(lambda: claimer.step() is not None and early.id in ids(pool))
     other.connection.close()
 
 
-def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back_at_once(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back_at_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     @app.task
     def work() -> None: ...
 
@@ -222,15 +220,15 @@ def test_jobs_claimed_ahead_of_long_ones_go_back_for_others(app: App, monkeypatc
         go_on.wait(PATIENCE)
 
     worker = app.work(concurrency=1)
-    pool = worker._pool  # noqa: SLF001
+    pool = worker._pool
     first = long.enqueue()
     assert started.wait(PATIENCE)
-    pool._rate = 1e6  # noqa: SLF001 - as if jobs had been very short until now
-    pool._finished.append((float("inf"), 1))  # noqa: SLF001
+    pool._rate = 1e6
+    pool._finished.append((float("inf"), 1))
     others = [long.enqueue() for _ in range(3)]
     worker.wake()
     eventually(lambda: pool.held() == 4)
-    pool._rate = 0.0  # noqa: SLF001
+    pool._rate = 0.0
     worker.wake()
 
     eventually(lambda: [app.get(job).state for job in others] == ["available"] * 3)
@@ -246,7 +244,7 @@ def test_queues_take_turns_within_a_priority(app: App) -> None:
     def work(name: str) -> None:
         order.append(name)
 
-    jobs = [work.enqueue("a", _queue="a") for _ in range(20)] + [work.enqueue("b", _queue="b") for _ in range(20)]  # type: ignore[call-arg]
+    jobs = [work.enqueue("a", _queue="a") for _ in range(20)] + [work.enqueue("b", _queue="b") for _ in range(20)]
     app.work(queues=["a", "b"], concurrency=1)
     app.wait(*jobs)
 
@@ -267,7 +265,7 @@ def test_outcomes_of_jobs_it_did_not_start_do_not_count_as_speed(app: App) -> No
                 finisher.put(attempt.give_back())
             eventually(lambda: pool.held() == 0)
 
-        assert pool._rate == 0  # noqa: SLF001
+        assert pool._rate == 0
         assert pool.room() == 50
 
 

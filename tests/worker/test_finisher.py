@@ -169,7 +169,9 @@ def test_a_deadlock_with_other_hands_is_survived(app: App) -> None:
             other.script(f"SELECT 1 FROM {name} WHERE job_id = '{second.job_id}' FOR UPDATE")
             finisher.put(outcome(first))
             finisher.put(outcome(second))
-            eventually(lambda: app.store.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") or seen.total)
+            eventually(
+                lambda: app.store.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") or seen.total
+            )
             try:
                 other.script(f"SELECT 1 FROM {name} WHERE job_id = '{first.job_id}' FOR UPDATE")
             except psycopg.errors.DeadlockDetected:

@@ -17,7 +17,8 @@ def seconds_until_due(app: App, job: Any) -> float:
     return float(
         app.store.sql(
             "SELECT extract(epoch FROM d.run_at - j.ended) FROM {due} d CROSS JOIN LATERAL "
-            "(SELECT (errors->-1->>'at')::timestamptz AS ended FROM {jobs} WHERE id = d.job_id) j WHERE job_id = %(id)s",
+            "(SELECT (errors->-1->>'at')::timestamptz AS ended FROM {jobs} WHERE id = d.job_id) j "
+            "WHERE job_id = %(id)s",
             id=job.id,
         )[0][0]
     )
@@ -165,7 +166,9 @@ def test_a_retry_spends_an_attempt_and_comes_when_it_says(app: App, how: str) ->
 
 
 @pytest.mark.parametrize("how", ["raised", "returned"])
-@pytest.mark.parametrize(("ending", "state", "reason"), [(Cancel("c"), "cancelled", "c"), (Discard("d"), "failed", "discarded")])
+@pytest.mark.parametrize(
+    ("ending", "state", "reason"), [(Cancel("c"), "cancelled", "c"), (Discard("d"), "failed", "discarded")]
+)
 def test_cancel_and_discard_end_the_job(app: App, how: str, ending: Any, state: str, reason: str) -> None:
     @app.task
     def child() -> None: ...
@@ -213,5 +216,5 @@ def test_an_immediate_retry_is_never_lost_to_the_books_of_its_own_worker(app: Ap
 
     assert {job.attempt for job in map(app.get, jobs)} == {30}
     # Every slot is free again, so four long jobs could run.
-    assert worker._pool.held_of("default") == 0  # noqa: SLF001
-    assert worker._pool.held() == 0  # noqa: SLF001
+    assert worker._pool.held_of("default") == 0
+    assert worker._pool.held() == 0

@@ -38,10 +38,10 @@ def test_stopping_waits_for_running_jobs_and_gives_unstarted_ones_back(app: App)
     assert started.wait(PATIENCE)
     # As if they had been claimed ahead of a thread that turned out busy.
     others = [work.enqueue(n) for n in (1, 2, 3)]
-    worker._pool._rate = 1e6  # noqa: SLF001
-    worker._pool._finished.append((float("inf"), 1))  # noqa: SLF001
+    worker._pool._rate = 1e6
+    worker._pool._finished.append((float("inf"), 1))
     worker.wake()
-    eventually(lambda: worker._pool.held() == 4)  # noqa: SLF001
+    eventually(lambda: worker._pool.held() == 4)
     outcome: list[bool] = []
     stopping = threading.Thread(target=lambda: outcome.append(worker.stop()))
     stopping.start()
@@ -100,7 +100,7 @@ def test_a_job_that_does_not_look_is_given_back_and_what_it_still_comes_to_is_dr
     worker = app.work()
     job = stubborn.enqueue()
     assert started.wait(PATIENCE)
-    threads = list(worker._pool._threads)  # noqa: SLF001
+    threads = list(worker._pool._threads)
 
     assert worker.stop(timeout=0) is False
     given_back = app.get(job)
@@ -237,7 +237,10 @@ def test_an_embedded_pool_starts_and_stops_twenty_times_and_leaves_nothing(app: 
     assert app.store.sql("SELECT max(losses), max(attempt) FROM {jobs}") == [(0, 1)]
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("fairchild-runner")] == []
     assert app.store.sql("SELECT state, count(*)::int FROM {sessions} GROUP BY state") == [("stopped", 21)]
-    connections = "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^fairchild:(claimer|finisher|heartbeat|listener)'"
+    connections = (
+        "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name ~ '^fairchild:(claimer|finisher|heartbeat|listener)'"
+    )
     eventually(lambda: app.store.sql(connections) == [(0,)])
 
 
@@ -347,7 +350,11 @@ def test_a_loop_may_be_stopped_before_its_start_twice_and_from_itself() -> None:
     loop.stop()
     assert loop.join(PATIENCE)
 
-    itself: Loop = Loop("itself", lambda: (itself.stop(), itself.join(), None)[-1])
+    def end() -> None:
+        itself.stop()
+        assert itself.join()
+
+    itself = Loop("itself", end)
     itself.start()
     assert itself.join(PATIENCE)
 

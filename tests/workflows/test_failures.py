@@ -197,7 +197,7 @@ def test_a_child_that_needs_a_job_which_failed_before_it_was_made_ends_and_so_do
 
     @app.task
     def flow() -> Any:
-        return use(first)
+        return use(first)  # type: ignore[arg-type]
 
     (done,) = app.wait(flow.enqueue())
 

@@ -44,7 +44,25 @@ def test_futures_arrive_at_any_depth_of_lists_tuples_and_dicts(app: App) -> None
     def echo(*args: Any, **named: Any) -> Any:
         return [list(args), named]
 
-    keys = ["", " ", ".", "a.b", "[0]", "$", "'", '"', "\\", "0", "-1", "ключ", "🔑", "\n", "%s", "{jobs}", "__future__"]
+    keys = [
+        "",
+        " ",
+        ".",
+        "a.b",
+        "[0]",
+        "$",
+        "'",
+        '"',
+        "\\",
+        "0",
+        "-1",
+        "ключ",
+        "🔑",
+        "\n",
+        "%s",
+        "{jobs}",
+        "__future__",
+    ]
 
     @app.task
     def flow() -> Any:
@@ -149,7 +167,7 @@ def test_a_job_may_return_or_pass_a_job_that_was_enqueued(app: App) -> None:
 
     @app.task
     def passes() -> Any:
-        return double(value.enqueue(8))
+        return double(value.enqueue(8))  # type: ignore[arg-type]
 
     first, second, third = returns.enqueue(), contains.enqueue(), passes.enqueue()
     outside = double.enqueue(double.enqueue(value.enqueue(1)))
