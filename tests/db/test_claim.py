@@ -188,7 +188,7 @@ def test_the_queues_that_hold_jobs_are_found(store: Store) -> None:
 
 def test_promoting_more_than_there_is_room_for_wakes_other_workers(fairchild_db: str, store: Store) -> None:
     with psycopg.connect(fairchild_db, autocommit=True) as listener:
-        listener.execute(f'LISTEN "{channel(store.link.schema)}"')
+        listener.execute(f'LISTEN "{channel(store.link.schema)}"'.encode())
         insert_stream(store.link, [new_job(delay=3600.0)], notify=False)
         store.sql("UPDATE {due} SET run_at = run_at - interval '2 hours'")
         promote_due(store.link, room=1)

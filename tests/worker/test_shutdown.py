@@ -282,13 +282,13 @@ def test_a_worker_stops_also_when_the_database_is_gone(app: App, caplog: pytest.
     import psycopg
 
     with psycopg.connect(app.url, dbname="postgres", autocommit=True) as connection:
-        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         try:
             app.kill_backends()
             with caplog.at_level(logging.CRITICAL, "fairchild"):
                 worker.stop(timeout=0)
         finally:
-            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
 
     assert not worker.alive
 
