@@ -15,8 +15,6 @@ from fairchild.db.statement import Sql
 from fairchild.job import NewJob
 
 LOOK_SECONDS = 0.01
-COUNTED_SECONDS = 3.0
-"""After so long the server's statistics know of a session's transactions."""
 ONE_JOB = Sql("bench_one_job", "SELECT 1 FROM {jobs} LIMIT 1")
 
 
@@ -283,7 +281,7 @@ def idle_worker(arena: Arena) -> Idle:
     tables.empty()
     tables.settle()
     with arena.folder() as folder, tables.worker(folder) as child:
-        time.sleep(max(arena.plan.settle, COUNTED_SECONDS))
+        time.sleep(arena.plan.counted)
         transactions, started = arena.transactions(), time.monotonic()
         used, served = child.cpu_seconds(), arena.server_seconds()
         time.sleep(arena.plan.idle)

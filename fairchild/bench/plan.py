@@ -31,6 +31,8 @@ class Plan:
     """Jobs after which a worker's memory is read again."""
     settle: float = 3.0
     """Rest of a worker that has been started, before anything about it is measured."""
+    counted: float = 11.0
+    """After so long the server's statistics know of all that a session did before it came to rest."""
     idle: float = 10.0
     """How long an idle worker is watched."""
     tuned_concurrency: int = 4

@@ -1,7 +1,8 @@
 """LISTEN: wakes the claimer when another process has made something available. Nothing depends on it but speed.
 
-Behind a pooler in transaction mode LISTEN succeeds and nothing ever arrives. So each connection begins by notifying
-itself: when that does not come back the listener says so once and gives up, and the worker polls.
+Behind a pooler in transaction mode LISTEN succeeds and nothing ever arrives. So each connection begins with a
+notification that another one sends it: when that does not come, the listener says so once and gives up, and the worker
+polls.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Listener:
         if not self._database.pooled:
             link.script(SESSION)
         link.script("LISTEN " + quote(self._channel))
-        link.script("NOTIFY " + quote(self._channel))
+        with self._database.link() as other:  # a session's own notification comes back even through a pooler
+            other.script("NOTIFY " + quote(self._channel))
         if list(link.connection.notifies(timeout=PROBE_SECONDS, stop_after=1)):
             return link
         link.connection.close()

@@ -31,7 +31,9 @@ def schemas(url: str) -> list[str]:
 
 @pytest.mark.slow
 def test_every_measurement_can_be_made(fairchild_db: str) -> None:
-    plan = replace(of_jobs(QUICK, 20), rounds=2, ended=50, settle=0.2, idle=0.5, pace=0.01, poll_delays=1, limit=60.0)
+    plan = replace(
+        of_jobs(QUICK, 20), rounds=2, ended=50, settle=0.2, counted=0.2, idle=0.5, pace=0.01, poll_delays=1, limit=60.0
+    )
     done = run.run(fairchild_db, plan)
     found = report.as_json(done)
     assert [each["missing"] for each in found["measurements"] if each["missing"]] == []

@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from fairchild import Fairchild, Record
 from fairchild.tasks import Registry
 from fairchild.worker import Worker
+from fairchild.worker.listener import Listener
 from tests.support.eventually import eventually
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
@@ -141,6 +142,13 @@ def test_jobs_workflows_cancel_and_retry_work_through_the_pooler(
         eventually(lambda: "do not arrive" in caplog.text, PATIENCE)
         assert worker.alive
     assert caplog.text.count("do not arrive") == 1
+
+
+def test_a_deaf_connection_is_never_taken_for_a_listening_one(client: Fairchild) -> None:
+    for _ in range(5):
+        listener = Listener(client.database, "fairchild:probe", lambda: None)
+        assert listener.step() is None
+        listener.close()
 
 
 def test_a_job_of_a_transaction_through_the_pooler_is_there_exactly_if_it_commits(
