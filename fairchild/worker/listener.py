@@ -39,7 +39,7 @@ class Listener:
         link = self._link
         try:
             if link is None or link.connection.closed:
-                link = self._link = self._open()
+                link = self._open()
                 self._wake()
                 if link is None:
                     return None  # for ever
@@ -57,7 +57,7 @@ class Listener:
 
     def _open(self) -> Link | None:
         """A connection on which notifications arrive, or None if they do not."""
-        link = self._database.open("listener")
+        link = self._link = self._database.open("listener")  # kept at once: whatever fails from here on closes it
         if not self._database.pooled:
             link.script(SESSION)
         link.script("LISTEN " + quote(self._channel))
@@ -65,7 +65,7 @@ class Listener:
             other.script("NOTIFY " + quote(self._channel))
         if list(link.connection.notifies(timeout=PROBE_SECONDS, stop_after=1)):
             return link
-        link.connection.close()
+        self._close_link()
         log.warning(
             "notifications do not arrive on this database connection (a pooler in transaction mode?); the worker polls "
             "instead, and starts jobs up to a poll interval later"

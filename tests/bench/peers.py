@@ -13,22 +13,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 
-from fairchild.bench import catalogue, report, run
+from fairchild.bench import catalogue, report, run, tally
 from fairchild.bench.arena import Arena
 from fairchild.bench.catalogue import Probe, Samples
 from fairchild.bench.draining import Drained, rest, wait_for_delays, watch
 from fairchild.bench.figures import Measure, percentile
 from fairchild.bench.plan import FULL, QUICK, Plan, of_jobs
-from fairchild.bench.processes import BenchError, Process, Unavailable
+from fairchild.bench.processes import BenchError, Process, Unavailable, until
+from fairchild.cli.demo import _stopped_by_sigterm
 from fairchild.cli.output import print_json, print_table, say
 from fairchild.embedded import TemporaryServer
 from fairchild.testing.databases import database_url
@@ -49,8 +51,6 @@ class Peer:
     """By label; the first are those of ``delays``, each is drained."""
     most: int = 1_000_000
     """Drains have no more jobs than that, if it is too slow for more."""
-    database: str = ""
-    """What it needs in its database before it is set up."""
 
     @property
     def distribution(self) -> str:
@@ -110,7 +110,6 @@ class Installed:
     python: Path
     version: str = ""
     missing: str | None = None
-    environment: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(peer: Peer, interpreter: str) -> Installed:
@@ -288,11 +287,6 @@ def probes(installed: Installed, plan: Plan) -> list[Probe]:
 
 def wait_until_started(arena: Arena, here: Ground, jobs: int) -> None:
     """Let the worker show that it works."""
-    import time
-
-    from fairchild.bench import tally
-    from fairchild.bench.processes import until
-
     deadline = time.monotonic() + 60.0
     while tally.read(here.folder).jobs < jobs:
         until(deadline, f"the first job of {here.installed.peer.name}")
@@ -355,6 +349,7 @@ def main() -> int:
         if peer.name in wanted:
             more.extend(probes(Installed.of(peer, given.python), plan))
     with ExitStack() as stack:
+        stack.enter_context(_stopped_by_sigterm())
         url = given.database_url
         if url is None:
             url = stack.enter_context(TemporaryServer(durable=True, bin_dir=given.server_programs)).url
