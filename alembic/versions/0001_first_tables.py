@@ -21,7 +21,7 @@ EAGER_VACUUM = (
     "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0"
 )
 STORAGE = {
-    "fairchild_jobs_base": "fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05",
+    "fairchild_jobs_base": "fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05",
     "fairchild_ready": EAGER_VACUUM,
     "fairchild_claims": EAGER_VACUUM,
     "fairchild_due": EAGER_VACUUM,

@@ -315,9 +315,11 @@ class Database:
         return self._schema
 
     def _current_pool(self) -> psycopg_pool.ConnectionPool[psycopg.Connection[Any]]:
+        pool = self._pool
+        if pool is not None and self._pid == os.getpid():
+            return pool
         dsn = self._dsn("client")
-        if self._pool is None or self._pid != os.getpid():
-            self.check()  # a pool would try for long what this knows at once
+        self.check()  # a pool would try for long what this knows at once
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
                 # After a fork the parent's pool is left alone: closing it would end the parent's connections.

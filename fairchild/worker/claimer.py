@@ -31,6 +31,7 @@ log = logging.getLogger("fairchild.worker")
 PRIORITIES = 10
 LOOK_AGAIN = (0.005, 0.02, 0.1, 0.5)
 DUE_SECONDS = 0.05
+DUE_SHARE = 0.7
 SWEEP_SECONDS = 0.5
 SWEEP_SHARE = 20
 MAX_BATCH = 500
@@ -67,6 +68,7 @@ class Claimer:
         self._turn = 0
         self._next_sweep = 0.0
         self._next_due = 0.0
+        self._due_known = False
         self._looks: list[float] = []
         self._woken = threading.Event()
         self._doubtful: list[UUID] = []
@@ -103,7 +105,9 @@ class Claimer:
             self._woken.clear()
             now = time.monotonic()
             self._looks = [now + each for each in LOOK_AGAIN]
-            self._next_due = min(self._next_due, now + DUE_SECONDS)  # what was enqueued may be due before all others
+            # What was enqueued may be due before all others.
+            self._next_due = min(self._next_due, now + DUE_SECONDS)
+            self._due_known = True
         try:
             return self._round()
         except BaseException:
@@ -171,14 +175,17 @@ class Claimer:
         waits = [self._poll_interval * random.uniform(0.8, 1.0)]
         if self._looks:
             waits.append(self._looks[0] - now)
-        waits.append(max(0.0, self._next_due - now))
+        if self._due_known:
+            waits.append(max(0.0, self._next_due - now))
         return min(waits)
 
     def _promote(self, link: Link) -> None:
         promoted, left = promote_due(link, self._pool.room())
-        wait = self._poll_interval if left is None else min(left, self._poll_interval)
-        if promoted >= PROMOTE_BATCH:
-            wait = 0.0
+        # With nothing due soon, the next look is that of the next poll, not one of its own.
+        self._due_known = promoted >= PROMOTE_BATCH or (left is not None and left < self._poll_interval)
+        wait = DUE_SHARE * self._poll_interval
+        if self._due_known:
+            wait = 0.0 if promoted >= PROMOTE_BATCH or left is None else left
         self._next_due = time.monotonic() + max(wait, 0.001)
 
     def _discover(self, link: Link) -> bool:
