@@ -189,16 +189,18 @@ def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
         return {}
     here = {job.id for job in jobs}
     refuse_cycle(upstreams)
-    older = {each for found in upstreams.values() for each in found if each not in here}
+    chosen = {job.id for job in jobs if job.given_id}  # may be there already, and may have ended
+    older = {each for found in upstreams.values() for each in found if each not in here or each in chosen}
     states = {row[0]: row[1] for row in link.rows(UPSTREAM_STATES, {"ids": list(older)})} if older else {}
     placements = {}
     for job_id, found in upstreams.items():
         deps, late, failed = 0, False, None
         for upstream in found:
-            if upstream in here:
-                deps += 1
-                continue
             state = states.get(upstream)
+            if upstream in here and state is None:
+                deps += 1
+                late = late or upstream in chosen
+                continue
             if state is None:
                 raise UnknownJob(
                     f"job {job_id} would wait for {upstream}, but no job has this id (its transaction may not be "

@@ -1,8 +1,7 @@
 """LISTEN: wakes the claimer when another process has made something available. Nothing depends on it but speed.
 
 Behind a pooler in transaction mode LISTEN succeeds and nothing ever arrives. So each connection begins with a
-notification that another one sends it: when that does not come, the listener says so once and gives up, and the worker
-polls.
+notification that another one sends it: when that does not come, the listener says so and the worker polls.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from fairchild.db.statement import quote
 
 WAIT_SECONDS = 10.0
 PROBE_SECONDS = 2.0
+AGAIN_SECONDS = 60.0
 # The server drops a listener that has gone away without a word: one that does not read holds up vacuum everywhere.
 SESSION = "SET tcp_user_timeout = '30s'"
 MANY = 1000
@@ -41,8 +41,8 @@ class Listener:
             if link is None or link.connection.closed:
                 link = self._open()
                 self._wake()
-                if link is None:
-                    return None  # for ever
+                if link is None:  # a pooler stays deaf; a direct connection was only slow to hear
+                    return None if self._database.pooled else AGAIN_SECONDS
             with selectors.DefaultSelector() as selector:
                 selector.register(self._interrupted, selectors.EVENT_READ)
                 selector.register(link.connection.fileno(), selectors.EVENT_READ)

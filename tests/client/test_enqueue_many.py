@@ -265,3 +265,15 @@ def test_a_wrong_row_leaves_the_callers_transaction_usable_and_without_a_job(
 
     assert count(app) == 1
     assert app.store.sql("SELECT count(*) FROM own") == [(0,)]
+
+
+def test_a_job_waits_for_nothing_that_had_ended_before_its_batch_named_it_again(app: App, note: Task[..., Any]) -> None:
+    old = note.enqueue(n=1)
+    worker = app.work()
+    app.wait(old)
+    worker.stop()
+
+    again, after = note.enqueue_many([{"n": 1, "_id": old.id}, {"n": 2, "_depends_on": [old.id]}])
+
+    assert again == old.id
+    assert app.get(after).state == "available"
