@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         UnknownTask,
     )
     from fairchild.future import Future
-    from fairchild.job import NO_RESULT, Job, JobState
+    from fairchild.job import Job, JobState
     from fairchild.record import Cancel, Discard, Record, Retry, Snooze
     from fairchild.rules.retry import Backoff
     from fairchild.tasks import Registry, Task, get_task, get_task_schemas, registry, task
@@ -39,7 +39,6 @@ _HOMES = {
     "JobCancelled": "fairchild.errors",
     "JobFailed": "fairchild.errors",
     "JobState": "fairchild.job",
-    "NO_RESULT": "fairchild.job",
     "NoResult": "fairchild.errors",
     "Record": "fairchild.record",
     "Registry": "fairchild.tasks",
@@ -57,7 +56,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "NO_RESULT",
     "Backoff",
     "Cancel",
     "CurrentJob",

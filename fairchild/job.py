@@ -55,18 +55,6 @@ class JobActions(Protocol):
     def retry_one(self, id: UUID) -> Job: ...
 
 
-class Missing(Enum):
-    """The type of ``NO_RESULT``: what ``job.result_or(...)`` and readers use to tell "none kept" from ``None``."""
-
-    NO_RESULT = "no result"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-NO_RESULT = Missing.NO_RESULT
-
-
 @dataclass(eq=False)
 class Job:
     """One call of a task, as it stood when it was read. ``refresh()`` reads it again.

@@ -27,7 +27,7 @@ from fairchild.errors import DuplicateTask, InvalidArguments, UnknownTask, Usage
 from fairchild.future import Future
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
-from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
+from fairchild.record import Record
 from fairchild.rules.retry import Backoff, BackoffFunction, parse_backoff
 from fairchild.signature import Signature
 
@@ -730,6 +730,3 @@ def get_task(name: str) -> Task[Any, Any]:
 def get_task_schemas() -> list[dict[str, Any]]:
     """The catalogue of the registry of the process."""
     return registry.get_task_schemas()
-
-
-ENDINGS: tuple[type[Ending], ...] = (Snooze, Retry, Cancel, Discard)

@@ -58,7 +58,7 @@ def bench(
     "embedded") and deleted afterwards.
     """
     from fairchild.bench import catalogue, report, run  # noqa: PLC0415 - help comes first
-    from fairchild.cli.demo import _stopped_by_sigterm  # noqa: PLC0415
+    from fairchild.cli.signals import stopped_by_sigterm  # noqa: PLC0415
     from fairchild.errors import UsageError  # noqa: PLC0415
 
     plan = _plan(quick, rounds, jobs, ended, concurrency)
@@ -76,7 +76,7 @@ def bench(
     names = [name.strip() for each in only or () for name in each.split(",") if name.strip()]
     catalogue.select(catalogue.probes(plan), names)  # a wrong name is told before a server is started
     with ExitStack() as stack:
-        stack.enter_context(_stopped_by_sigterm())
+        stack.enter_context(stopped_by_sigterm())
         done = run.run(_server(stack, database_url), plan, only=names, say=say)
     if json:
         print_json(report.as_json(done))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fairchild.cli.options import DatabaseUrl, Json, Schema, connected, option
 from fairchild.cli.output import print_json, print_table, say
+from fairchild.cli.signals import stopped_by_sigterm
 
 if TYPE_CHECKING:
     from fairchild.client import Fairchild
@@ -49,7 +46,7 @@ def demo(
     if not 1 <= symbols <= MAX_SYMBOLS:
         raise UsageError(f"--symbols is a number from 1 to {MAX_SYMBOLS:,}, got {symbols}")
     with ExitStack() as stack:
-        stack.enter_context(_stopped_by_sigterm())
+        stack.enter_context(stopped_by_sigterm())
         phases: dict[str, float] = {}
         started = time.monotonic()
         url, command_url = _server(stack, database_url, keep, phases)
@@ -171,20 +168,3 @@ def _say_how_to_look(shown: Shown, url: str, *, own: bool) -> None:
         code = f'from fairchild import embedded; embedded.stop("{url}")'
         lines += ["Stop the server:", f"  python -c {quote(code)}"]
     print("\n".join(lines), file=sys.stderr)
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that the server goes as well."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from fairchild.config import Config, hide_parts, hide_password
-from fairchild.db.statement import Sql, quote
+from fairchild.db.statement import Sql
 from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, UsageError
 
 T = TypeVar("T")
@@ -427,8 +427,3 @@ def retrying(step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05
         time.sleep(random.uniform(0, delay))
         delay *= 3
     raise AssertionError("unreachable")
-
-
-def qualified(schema: str, name: str) -> str:
-    """A table's name in its schema, quoted."""
-    return f"{quote(schema)}.{quote(name)}"

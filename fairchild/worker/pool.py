@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from fairchild.db.finish import Ended
@@ -147,8 +147,8 @@ class Pool:
         while not self._queue.empty():
             try:
                 attempt = self._queue.get_nowait()
-            except Exception:  # noqa: BLE001 - queue.Empty: a runner was faster
-                break
+            except Empty:
+                break  # a runner was faster
             if attempt is None:
                 self._queue.put(None)
                 break

@@ -30,8 +30,8 @@ from fairchild.bench.draining import Drained, rest, wait_for_delays, watch
 from fairchild.bench.figures import Measure, percentile
 from fairchild.bench.plan import FULL, QUICK, Plan, of_jobs
 from fairchild.bench.processes import BenchError, Process, Unavailable, until
-from fairchild.cli.demo import _stopped_by_sigterm
 from fairchild.cli.output import print_json, print_table, say
+from fairchild.cli.signals import stopped_by_sigterm
 from fairchild.embedded import TemporaryServer
 from fairchild.testing.databases import database_url
 
@@ -349,7 +349,7 @@ def main() -> int:
         if peer.name in wanted:
             more.extend(probes(Installed.of(peer, given.python), plan))
     with ExitStack() as stack:
-        stack.enter_context(_stopped_by_sigterm())
+        stack.enter_context(stopped_by_sigterm())
         url = given.database_url
         if url is None:
             url = stack.enter_context(TemporaryServer(durable=True, bin_dir=given.server_programs)).url
