@@ -55,6 +55,8 @@ def encode(value: object, *, limit: int = MAX_PAYLOAD_BYTES, root: str = "$") ->
     Raises NotSerializable with the path of the offending value, PayloadTooLarge past ``limit`` bytes.
     """
     refs: list[tuple[Path, uuid.UUID]] = []
+    if value is None:
+        return Encoded(b"null", refs)
     plain = _plain(value, (), refs, root)
     text = _encoder.encode(plain)
     if len(text) > limit:
@@ -100,18 +102,32 @@ def _refuse(path: Path, root: str, why: str) -> NotSerializable:
     return NotSerializable(f"the value at {where} cannot be stored as JSON: {why}", where)
 
 
+def _fine(value: str) -> bool:
+    """Whether PostgreSQL keeps the text; for ASCII, told without looking at each character."""
+    return "\x00" not in value and (value.isascii() or not _FORBIDDEN_TEXT.search(value))
+
+
 def _text(value: str, path: Path, root: str) -> str:
+    if _fine(value):
+        return value
     found = _FORBIDDEN_TEXT.search(value)
-    if found:
-        what = "a NUL character" if found.group() == "\x00" else "a lone surrogate"
-        raise _refuse(path, root, f"text with {what} (at character {found.start()}) cannot be kept by PostgreSQL")
-    return value
+    assert found is not None
+    what = "a NUL character" if found.group() == "\x00" else "a lone surrogate"
+    raise _refuse(path, root, f"text with {what} (at character {found.start()}) cannot be kept by PostgreSQL")
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether a value stays as it is, wherever it stands: most are such, and need no path."""
+    kind = type(value)
+    if kind is int or kind is float:
+        return bool(-_WHOLE < value < _WHOLE)
+    return kind is bool or value is None or (kind is str and _fine(value))
 
 
 def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> Any:
     kind = type(value)
     if kind is str:
-        return _text(value, path, root) if _FORBIDDEN_TEXT.search(value) else value
+        return _text(value, path, root)
     if kind is bool or value is None:
         return value
     if kind is int:
@@ -129,13 +145,16 @@ def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
     if kind is dict:
         return _mapping(value, path, refs, root)
     if kind is list or kind is tuple:
-        return [_plain(item, (*path, i), refs, root) for i, item in enumerate(value)]
+        return [item if _is_simple(item) else _plain(item, (*path, i), refs, root) for i, item in enumerate(value)]
     return _other(value, path, refs, root)
 
 
 def _mapping(value: dict[Any, Any], path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key, item in value.items():
+        if type(key) is str and _is_simple(item) and _fine(key) and key not in plain:
+            plain[key] = item
+            continue
         name = key.value if isinstance(key, enum.Enum) else key
         if not isinstance(name, str):
             raise _refuse(path, root, f"the key {key!r} is {type(key).__name__}; JSON keys are text")

@@ -177,14 +177,19 @@ def is_inside_task() -> bool:
     return _current.get() is not None
 
 
-@contextmanager
-def entered(job: CurrentJob | None) -> Iterator[None]:
-    """Run the block as part of ``job`` (None: as part of no job)."""
-    token = _current.set(job)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class entered:  # noqa: N801 - used like a function
+    """``with entered(job):`` runs the block as part of ``job`` (None: as part of no job)."""
+
+    __slots__ = ("_job", "_token")
+
+    def __init__(self, job: CurrentJob | None) -> None:
+        self._job = job
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._job)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 @contextmanager

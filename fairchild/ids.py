@@ -7,21 +7,28 @@ process grow within a millisecond (method 1 of section 6.2), so that a bulk inse
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
+_DRAWN = 128
+"""Random numbers fetched from the system at once: one call costs as much as the rest of an id."""
 _lock = threading.Lock()
+_random: list[int] = []
 _last_ms = 0
 _counter = 0
+_set = object.__setattr__
 
 
 def uuid7() -> UUID:
     """A new id, greater than every id this process made before."""
     global _last_ms, _counter  # noqa: PLW0603
-    random = int.from_bytes(os.urandom(8), "big")
     now = time.time_ns() // 1_000_000
     with _lock:
+        if not _random:
+            _random.extend(struct.unpack(f"{_DRAWN}Q", os.urandom(8 * _DRAWN)))
+        random = _random.pop()
         if now > _last_ms:
             _last_ms = now
             _counter = random >> 54  # start low enough to leave room: 10 of the 12 bits
@@ -32,12 +39,16 @@ def uuid7() -> UUID:
                 _counter = 0
         ms, count = _last_ms, _counter
     value = (ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | count << 64 | 0b10 << 62 | (random & 0x3FFFFFFFFFFFFFFF)
-    return UUID(int=value)
+    made = object.__new__(UUID)  # what UUID(int=value) does, without its checks of seven ways to give a value
+    _set(made, "int", value)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def _after_fork() -> None:
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()  # another thread of the parent may have held it
+    _random.clear()  # or two processes would draw the same numbers
 
 
 if hasattr(os, "register_at_fork"):

@@ -172,7 +172,7 @@ class Job:
         return plain
 
 
-@dataclass
+@dataclass(slots=True)
 class NewJob:
     """A job about to be inserted: a row of ``jobs_base`` and where it starts."""
 

@@ -14,6 +14,7 @@ import msgspec
 from fairchild.errors import InvalidArguments
 from fairchild.job import Job
 
+_AS_THEY_ARE = frozenset({str, int, float, bool})
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -44,9 +45,15 @@ class Signature:
         self._other = hints.get(self.var_keyword) if self.var_keyword is not None else None
         if not _is_convertible(self._other):
             self._other = None
+        by_name = all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in kept)
+        self._names = frozenset(p.name for p in kept) if by_name else frozenset[str]()
+        """The parameters, if arguments by name are all that the function takes: most calls need no more than these."""
+        self._required = frozenset(p.name for p in kept if p.default is inspect.Parameter.empty)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, as they will be stored. ``*args`` go under ``"*name"``, ``**kwargs`` beside the others."""
+        if not args and self._names >= kwargs.keys() >= self._required:
+            return dict(kwargs)
         try:
             bound = self.bound.bind(*args, **kwargs).arguments
         except TypeError as error:
@@ -65,6 +72,8 @@ class Signature:
     def by_position(self, named: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Arguments that all have names, as stored ones do, as those that must go by position, and the others."""
         values = dict(named)
+        if self._names >= values.keys():
+            return [], values
         positional: list[Any] = []
         rest = values.pop(self._star, None) if self._star is not None else None
         if rest is not None and not isinstance(rest, (list, tuple)):
@@ -81,6 +90,15 @@ class Signature:
                 raise InvalidArguments(f"{self.task}: {name!r} is missing, which stands before {self._star!r}")
             positional.append(values.pop(name))
         return [*positional, *(rest or ())], values
+
+    def fits(self, bound: Mapping[str, Any]) -> bool:
+        """Whether each argument is plainly of its annotated type, so that there is nothing to check."""
+        if not self._names:
+            return False
+        for name, kind in self.convertible.items():
+            if name in bound and (type(bound[name]) is not kind or kind not in _AS_THEY_ARE):
+                return False
+        return True
 
     def check(self, plain: Mapping[str, Any], open_names: set[str]) -> None:
         """Raise InvalidArguments if a stored argument does not fit its annotation.
@@ -99,7 +117,8 @@ class Signature:
             positional, values = self.by_position(
                 {name: self._convert(name, value, "the task was not called") for name, value in stored.items()}
             )
-            self.bound.bind(*positional, **values)
+            if positional or not self._names >= values.keys() >= self._required:
+                self.bound.bind(*positional, **values)
         except InvalidArguments:
             raise
         except TypeError as error:
@@ -126,7 +145,7 @@ class Signature:
 
     def _convert(self, name: str, value: Any, kept: str) -> Any:
         kind = self._kind(name)
-        if kind is None:
+        if kind is None or (kind is type(value) and kind in _AS_THEY_ARE):
             return value
         try:
             converted = msgspec.convert(value, kind)

@@ -238,6 +238,8 @@ class Configured(Generic[P, R]):
         if "id" in common:
             raise InvalidArguments(f"{self.task.name}: one _id cannot name many jobs; nothing was enqueued")
 
+        limit = client.max_payload_bytes
+
         def jobs() -> Iterator[NewJob]:
             for number, call in enumerate(calls):
                 if not isinstance(call, Mapping):
@@ -245,7 +247,7 @@ class Configured(Generic[P, R]):
                         f"{self.task.name}: call {number} is {type(call).__name__}, not a dict of arguments; "
                         "nothing was enqueued"
                     )
-                yield self.build_row(call, common, client.max_payload_bytes)
+                yield self.build_row(call, common, limit)
 
         return client.enqueue_stream(jobs(), own_connection if connection is None else connection)
 
@@ -261,7 +263,8 @@ class Configured(Generic[P, R]):
         arguments, own = _split_options(call, self.task)
         if "connection" in own:
             raise InvalidArguments(f"{self.task.name}: a row cannot have a _connection; give it to the whole call")
-        return self.build(arguments, {**common, **own}, max_payload_bytes)
+        positional, named = self.task.signature.by_position(arguments)
+        return build(self.task, tuple(positional), named, {**common, **own} if own else common, max_payload_bytes)
 
     def _split(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         arguments, options = _split_options(kwargs, self.task)
@@ -307,7 +310,7 @@ def build(
     settings = task.settings
     bound = task.signature.bind(args, kwargs)
     encoded = codec.encode(bound, limit=max_payload_bytes)
-    if task.signature.convertible:
+    if task.signature.convertible and not task.signature.fits(bound):
         open_names = {str(path[0]) for path, _ in encoded.refs}
         task.signature.check(codec.decode(encoded.json), open_names)
     tenant = settings.tenant

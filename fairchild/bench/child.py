@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from fairchild.bench import ideal
@@ -52,13 +53,15 @@ class _Worker(_Part):
     def __init__(self, settings: dict[str, Any], tally: Tally) -> None:
         from fairchild.bench import tasks  # noqa: PLC0415 - the others are as small as can be
         from fairchild.client import Fairchild  # noqa: PLC0415
-        from fairchild.worker import Worker  # noqa: PLC0415
+        from fairchild.worker import Worker, process  # noqa: PLC0415
 
         super().__init__(settings, tally)
         registry = tasks.make(tally.hit).registry
         self.client = Fairchild(settings["url"], schema=settings["schema"], registry=registry)
         self.client.connect()
         self.worker = Worker(self.client, **settings["options"])
+        self._stack = ExitStack()
+        self._stack.enter_context(process.tuned())  # as `fairchild worker` does
 
     def begin(self) -> None:
         self.worker.start()
@@ -68,6 +71,7 @@ class _Worker(_Part):
 
     def end(self) -> None:
         self.worker.stop()
+        self._stack.close()
         self.client.disconnect()
 
 

@@ -98,6 +98,8 @@ class Fairchild:
     @property
     def database(self) -> Database:
         """Where the tables are. Raises ConfigError if no URL is configured anywhere."""
+        if self._database is not None:
+            return self._database
         with self._lock:
             if self._database is None:
                 self._database = Database(Config.load(**self._given))

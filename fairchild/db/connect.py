@@ -59,6 +59,15 @@ class _RawJson(Loader):
         return bytes(data)
 
 
+class _RawBinaryJson(Loader):
+    """The same of a binary result, where the text comes after the number of its format, which is 1."""
+
+    format = pq.Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)[1:]
+
+
 class Link:
     """Something that runs statements in a schema: a psycopg connection, ours or the caller's."""
 
@@ -75,7 +84,7 @@ class Link:
         """Run a statement and give its rows."""
         self.statements += 1
         cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)  # whatever cursor the caller's makes
-        cursor.execute(sql.for_schema(self.schema).encode(), params or {}, prepare=self._prepare)
+        cursor.execute(sql.for_schema(self.schema).encode(), params or {}, prepare=self._prepare, binary=sql.binary)
         return cursor.fetchall() if cursor.description is not None else []
 
     def script(self, text: str) -> list[Row]:
@@ -92,12 +101,17 @@ class Link:
             self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
         return self.connection.transaction()
 
-    def copy(self, sql: Sql, lines: bytes) -> None:
-        """Feed ``lines`` (COPY's text format) to a ``COPY ... FROM STDIN``."""
+    @property
+    def encoding(self) -> str:
+        """What text is sent in, by Python's name for it."""
+        return self.connection.info.encoding
+
+    def copy(self, sql: Sql, data: bytes) -> None:
+        """Feed ``data`` to a ``COPY ... FROM STDIN``."""
         self.statements += 1
         text = sql.for_schema(self.schema).replace("%%", "%")  # COPY takes no values, so the driver reads no %
         with psycopg.Cursor(self.connection) as cursor, cursor.copy(text.encode()) as copy:
-            copy.write(lines)
+            copy.write(data)
 
 
 class SqlAlchemyLink(Link):
@@ -285,6 +299,7 @@ class Database:
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
         connection.adapters.register_loader("jsonb", _RawJson)
+        connection.adapters.register_loader("jsonb", _RawBinaryJson)
         connection.prepare_threshold = None if self.pooled else 5
         if connection.info.server_version < MIN_SERVER:
             raise SchemaError(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from fairchild.db import wake
+from fairchild.db import binary, wake
 from fairchild.db.connect import Link
 from fairchild.db.settle import settle
 from fairchild.db.statement import Sql
@@ -94,12 +94,12 @@ UPSTREAM_STATES = Sql("upstream_states", "SELECT id, state FROM {jobs} WHERE id 
 
 COPY_JOBS = Sql(
     "copy_jobs",
-    "COPY {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id, on_child_failure, "
-    "timeout_seconds, expires_seconds, tags, args, refs, meta) FROM STDIN",
+    "COPY {jobs} (id, task, queue, tenant, priority, max_attempts, depth, on_child_failure, timeout_seconds, "
+    "expires_seconds, tags, workflow_id, parent_id, args, refs, meta) FROM STDIN (FORMAT binary)",
 )
-COPY_READY = Sql("copy_ready", "COPY {ready} (queue, priority, job_id, tenant, task) FROM STDIN")
-COPY_WAITING = Sql("copy_waiting", "COPY {waiting} (job_id, deps, late) FROM STDIN")
-COPY_EDGES = Sql("copy_edges", "COPY {edges} (upstream, downstream, policy) FROM STDIN")
+COPY_READY = Sql("copy_ready", "COPY {ready} (job_id, queue, priority, tenant, task) FROM STDIN (FORMAT binary)")
+COPY_WAITING = Sql("copy_waiting", "COPY {waiting} (job_id, deps, late) FROM STDIN (FORMAT binary)")
+COPY_EDGES = Sql("copy_edges", "COPY {edges} (upstream, downstream, policy) FROM STDIN (FORMAT binary)")
 NOTIFY = Sql(
     "notify",
     "SELECT pg_notify(%(channel)s, '') WHERE NOT %(gated)s OR pg_try_advisory_xact_lock(%(gate)s)",
@@ -134,7 +134,7 @@ def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[
     if not placements and len(jobs) <= DOCUMENT_ROWS:
         return _insert_documents(link, jobs, {}, notify)
     with link.atomic():
-        if len(jobs) > DOCUMENT_ROWS and all(_copyable(job, placements) for job in jobs):
+        if len(jobs) > DOCUMENT_ROWS and link.encoding == "utf-8" and all(_copyable(job, placements) for job in jobs):
             now = link.rows(STATEMENT_TIME)[0][0]
             for chunk in _chunks(jobs, COPY_ROWS):
                 _copy(link, chunk, placements)
@@ -271,52 +271,61 @@ def _copyable(job: NewJob, placements: dict[UUID, _Placement]) -> bool:
 
 
 def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) -> None:
-    rows: list[str] = []
-    ready: list[str] = []
-    waiting: list[str] = []
-    edges: list[str] = []
+    rows: list[bytes] = []
+    ready: list[bytes] = []
+    waiting: list[bytes] = []
+    edges: list[bytes] = []
+    options: tuple[Any, ...] = ()
+    common = place = b""
     for job in jobs:
-        placement = placements.get(job.id, _FREE)
-        queue, tenant, task = _escaped(job.queue), _escaped(job.tenant), _escaped(job.task)
-        rows.append(
-            f"{job.id}\t{task}\t{queue}\t{tenant}\t{job.priority}\t{job.max_attempts}\t{job.depth}\t"
-            f"{job.workflow_id or job.id}\t{job.parent_id or _NULL}\t{job.on_child_failure}\t"
-            f"{_number(job.timeout)}\t{_number(job.expires)}\t{_array(job.tags)}\t"
-            f"{_json(job.args)}\t{_json(msgspec.json.encode(job.refs) if job.refs else None)}\t{_json(job.meta)}\n"
-        )
-        if placement.deps:
-            waiting.append(f"{job.id}\t{placement.deps}\t{'t' if placement.late else 'f'}\n")
+        same = (
+            job.task, job.queue, job.tenant, job.priority, job.max_attempts, job.depth, job.on_child_failure,
+            job.timeout, job.expires, job.tags,
+        )  # fmt: skip
+        if same != options:
+            options, common, place = same, _common(job), _place(job)
+        own_id = binary.uuid(job.id)
+        workflow = own_id if job.workflow_id is None else binary.uuid(job.workflow_id)
+        refs = msgspec.json.encode(job.refs) if job.refs else None
+        rows += (
+            _JOB, own_id, common, workflow, binary.optional_uuid(job.parent_id), binary.json(job.args),
+            binary.json(refs), binary.json(job.meta),
+        )  # fmt: skip
+        placement = placements.get(job.id) if placements else None
+        if placement is None or not placement.deps:
+            ready += (_READY, own_id, place)
         else:
-            ready.append(f"{queue}\t{job.priority}\t{job.id}\t{tenant}\t{task}\n")
-        edges.extend(f"{upstream}\t{job.id}\tneed\n" for upstream in job.upstreams())
-    for statement, lines in (
+            late = binary.TRUE if placement.late else binary.FALSE
+            waiting += (_WAITING, own_id, binary.integer(placement.deps), late)
+        if placement is not None:
+            edges.extend(_EDGE + binary.uuid(upstream) + own_id + _NEED for upstream in job.upstreams())
+    for statement, parts in (
         (COPY_JOBS, rows),
         (COPY_READY, ready),
         (COPY_WAITING, waiting),
         (COPY_EDGES, edges),
     ):
-        if lines:
-            link.copy(statement, "".join(lines).encode())
+        if parts:
+            link.copy(statement, b"".join((binary.HEADER, *parts, binary.TRAILER)))
 
 
-_NULL = r"\N"
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (16, 5, 3, 3))
+_NEED = binary.text("need")
 
 
-def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES) if not text.isidentifier() else text
+def _common(job: NewJob) -> bytes:
+    """What the jobs of a bulk insert mostly share: the columns from task to tags."""
+    return b"".join(
+        (
+            binary.text(job.task), binary.text(job.queue), binary.text(job.tenant), binary.smallint(job.priority),
+            binary.integer(job.max_attempts), binary.smallint(job.depth), binary.text(job.on_child_failure),
+            binary.double(job.timeout), binary.double(job.expires), binary.texts(job.tags),
+        )
+    )  # fmt: skip
 
 
-def _json(text: bytes | None) -> str:
-    return _NULL if text is None else text.decode().replace("\\", "\\\\")
-
-
-def _number(value: float | None) -> str:
-    return _NULL if value is None else repr(value)
-
-
-def _array(values: list[str] | None) -> str:
-    if values is None:
-        return _NULL
-    quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
-    return _escaped("{" + ",".join(quoted) + "}")
+def _place(job: NewJob) -> bytes:
+    """Where the job is to be found in ready: the columns from queue to task."""
+    return b"".join(
+        (binary.text(job.queue), binary.smallint(job.priority), binary.text(job.tenant), binary.text(job.task))
+    )

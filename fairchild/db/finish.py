@@ -28,7 +28,7 @@ from fairchild.errors import UsageError
 from fairchild.job import NewJob
 
 
-@dataclass
+@dataclass(slots=True)
 class Ended:
     """What one attempt came to, as it is written.
 
@@ -163,8 +163,8 @@ def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
     Of two outcomes of one attempt the first counts. Raises UnknownJob if a child waits for a job that does not exist,
     UsageError if jobs would wait for each other in a circle; nothing of the batch is applied then.
     """
-    firsts = {(ended.job_id, ended.claim_id): ended for ended in reversed(batch)}
-    batch = sorted(firsts.values(), key=lambda ended: ended.job_id)
+    firsts = {(ended.job_id.int, ended.claim_id.int): ended for ended in reversed(batch)}
+    batch = sorted(firsts.values(), key=lambda ended: ended.job_id.int)  # an int's order, and much cheaper
     if all(ended.plain for ended in batch):
         written = _write(link, batch, room)
         settled = settle(link, written.marked, room) if written.marked else []

@@ -52,7 +52,7 @@ class Attempt:
         self.client = client
         self.worker = worker
         self.job: CurrentJob | None = None
-        self.key = (claimed.job_id, claimed.claim_id)
+        self.key = (claimed.job_id.int, claimed.claim_id.int)
         self.ended = False
         """Its outcome has been handed over, or it was taken back before it started. Under the pool's lock."""
         self.ran = False

@@ -1,6 +1,6 @@
 """The finisher: gathers what attempts came to and records it in batches.
 
-A lone outcome is written at once. While others are about to come (tasks are running) it waits up to 2 ms or until 200
+A lone outcome is written at once. While others are about to come (tasks are running) it waits up to 2 ms or until 500
 are there. What the database cannot take now is kept and tried again until the worker gives up; nothing that was run is
 dropped because the database was away.
 """
@@ -23,7 +23,7 @@ from fairchild.worker.pool import Pool
 log = logging.getLogger("fairchild.worker")
 
 GATHER_SECONDS = 0.002
-BATCH = 200
+BATCH = 500
 MAX_PAUSE = 10.0
 
 

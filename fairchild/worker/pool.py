@@ -20,10 +20,11 @@ from fairchild.worker.attempt import Attempt, CoroutineLoop
 
 AHEAD_SECONDS = 0.05
 FRESH_SECONDS = 0.25
-MAX_AHEAD = 1000
+MAX_AHEAD = 2000
 
-Key = tuple[UUID, UUID]
-"""(job, claim): this process may come to hold a job again while an attempt of it that lost its claim still runs."""
+Key = tuple[int, int]
+"""(job, claim), as the numbers that their ids are: this process may come to hold a job again while an attempt of it
+that lost its claim still runs."""
 
 
 class Pool:
@@ -37,7 +38,7 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._held: dict[Key, Attempt] = {}
-        self._running: dict[Key, Attempt] = {}
+        self._busy = 0
         self._per_queue: dict[str, int] = {}
         self._rate = 0.0
         self._finished: deque[tuple[float, int]] = deque(maxlen=32)
@@ -71,7 +72,7 @@ class Pool:
     def wants_more(self) -> bool:
         """Whether a claim is worth its while: a thread is free, or half of what may be held ahead is used up."""
         with self._lock:
-            waiting = len(self._held) - len(self._running)
+            waiting = len(self._held) - self._busy
             return len(self._held) < self.size or waiting <= self._ahead() // 2
 
     def held_of(self, queue: str) -> int:
@@ -95,7 +96,7 @@ class Pool:
         with self._lock:
             ran = 0
             for ended in batch:
-                attempt = self._held.pop((ended.job_id, ended.claim_id), None)
+                attempt = self._held.pop((ended.job_id.int, ended.claim_id.int), None)
                 if attempt is not None:
                     self._per_queue[attempt.claimed.queue] -= 1
                     ran += attempt.ran
@@ -130,12 +131,12 @@ class Pool:
 
     def busy(self) -> int:
         """Tasks running now."""
-        return len(self._running)
+        return self._busy
 
     def find(self, job_id: UUID, claim_id: UUID) -> Attempt | None:
         """The attempt held under a claim."""
         with self._lock:
-            return self._held.get((job_id, claim_id))
+            return self._held.get((job_id.int, claim_id.int))
 
     def waiting(self) -> int:
         """Jobs claimed that no thread has started."""
@@ -188,12 +189,12 @@ class Pool:
             with self._lock:
                 if attempt.released:
                     continue
-                self._running[attempt.key] = attempt
+                self._busy += 1
             task = self._registry.find(attempt.claimed.task)
             # None: it was registered when the job was claimed, and is no longer.
             ended = attempt.give_back() if task is None else attempt.run(task, self.coroutines.run)
             with self._lock:
-                del self._running[attempt.key]
+                self._busy -= 1
                 attempt.ended = attempt.ran = True
                 dropped = attempt.released
             if not dropped:

@@ -244,8 +244,8 @@ class Worker:
 
     def _applied(self, batch: list[Ended], applied: Applied) -> None:
         for ended in batch:
-            state = "cancelled" if ended.job_id in applied.stopped else ended.state
-            if ended.job_id not in applied.lost and state in self.counts:
+            state = "cancelled" if applied.stopped and ended.job_id in applied.stopped else ended.state
+            if state in self.counts and not (applied.lost and ended.job_id in applied.lost):
                 self.counts[state] += 1
         for job_id, why in applied.lost.items():
             self.counts["lost"] += 1

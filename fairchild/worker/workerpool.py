@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fairchild.errors import UsageError
+from fairchild.worker import process
 from fairchild.worker.supervisor import RECYCLED, Supervisor, resident_bytes
 from fairchild.worker.worker import Queues, Worker
 
@@ -73,12 +74,14 @@ class WorkerPool:
                     "forking a program that is busy in threads is not safe. Use the command, or one process"
                 )
             self.worker.client.database.close()  # its pool has threads, and a fork takes none of them along
-            self.ended_well = self._supervisor.supervise()
+            with process.tuned():  # the children inherit it, and share what it has frozen
+                self.ended_well = self._supervisor.supervise()
             self.signals = self._supervisor.signals
             self._stopped.set()
             return self
         if block:
-            self._work()
+            with process.tuned():
+                self._work()
         else:
             self.worker.start()
         return self

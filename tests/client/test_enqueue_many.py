@@ -250,6 +250,15 @@ def test_a_callers_transaction_decides_about_all_of_them(app: App, note: Task[..
     assert app.get(ids[-1]).args == {"n": 5999}
 
 
+def test_a_callers_connection_may_speak_another_encoding(app: App, note: Task[..., Any]) -> None:
+    with psycopg.connect(app.url, autocommit=True) as connection:
+        connection.execute("SET client_encoding TO latin1")
+        with connection.transaction():
+            ids = app.client.using(connection).enqueue_many(note, ({"n": 1, "text": "é"} for _ in range(1001)))
+
+    assert app.get(ids[-1]).args == {"n": 1, "text": "é"}
+
+
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_a_wrong_row_leaves_the_callers_transaction_usable_and_without_a_job(
     app: App, note: Task[..., Any], autocommit: bool
