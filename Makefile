@@ -9,7 +9,7 @@ PIP_NEEDED := pip>=25.1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-pg test-pgbouncer bench demo clean
+.PHONY: help setup check format test test-pg test-plans test-pgbouncer bench demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-pg: $(VENV)/.dev ## run all tests on another PostgreSQL: make test-pg VERSI
 	@test -n "$(VERSION)" || { echo 'which one? make test-pg VERSION=12' >&2; exit 2; }
 	@programs=$$($(BIN)/python tests/support/postgres.py $(VERSION)) && \
 		FAIRCHILD_TEST_PG_BIN=$$programs $(BIN)/python -m pytest -n auto $(ARGS)
+
+test-plans: $(VENV)/.dev ## explain the hot statements on PostgreSQL 12, 15 and 18
+	@for version in 12 15 18; do $(MAKE) --no-print-directory test-pg VERSION=$$version ARGS="tests/plans" || exit 1; done
 
 bench: $(VENV)/.dev ## measure, beside the limits of the server and other queues (ARGS="--quick", or --markdown)
 	@$(BIN)/python -m tests.bench.peers $(ARGS)

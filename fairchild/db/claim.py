@@ -85,16 +85,27 @@ SELECT p.job_id, p.queue, p.priority, p.seq, p.tenant, j.task, j.args, j.refs, j
     binary=True,
 )
 
-# Idle workers and sweeps: the queues that hold anything, by a loose scan of the same index.
-FIND_QUEUES = Sql(
-    "find_queues",
+# Idle workers, once a poll, and in place of all else: which queues hold anything (by a loose scan of the same index, or
+# by a probe of each that is named), and when the next scheduled job is due (by fairchild_due_by_time).
+_NEXT_DUE = """
+       extract(epoch FROM (SELECT run_at FROM {due} ORDER BY run_at LIMIT 1) - statement_timestamp())::float8"""
+LOOK_EVERYWHERE = Sql(
+    "look_everywhere",
     """
 WITH RECURSIVE q AS (
   (SELECT queue, 1 AS n FROM {ready} ORDER BY queue LIMIT 1)
   UNION ALL
   SELECT (SELECT queue FROM {ready} WHERE queue > q.queue ORDER BY queue LIMIT 1), n + 1
     FROM q WHERE q.queue IS NOT NULL AND n < %(most)s)
-SELECT queue FROM q WHERE queue IS NOT NULL""",
+SELECT ARRAY(SELECT queue FROM q WHERE queue IS NOT NULL),"""
+    + _NEXT_DUE,
+)
+LOOK_AT = Sql(
+    "look_at",
+    """
+SELECT ARRAY(SELECT queue FROM unnest(%(queues)s::text[]) AS t(queue)
+              WHERE (SELECT true FROM {ready} r WHERE r.queue = t.queue ORDER BY r.queue LIMIT 1)),"""
+    + _NEXT_DUE,
 )
 
 # Any worker, when the earliest known due time has come or once a poll. Index fairchild_due_by_time.
@@ -131,9 +142,17 @@ def claim(
     return [Claimed._make((*row, claim_id)) for row in rows]
 
 
-def find_queues(link: Link, most: int = 1000) -> list[str]:
-    """The queues that hold available jobs, at most ``most`` of them, in alphabetical order."""
-    return [row[0] for row in link.rows(FIND_QUEUES, {"most": most})]
+def look(link: Link, queues: list[str] | None = None, most: int = 1000) -> tuple[list[str], float | None]:
+    """Those of ``queues`` that hold available jobs, and seconds until the next scheduled job is due.
+
+    None in place of queues: all there are, at most ``most`` of them, in alphabetical order. None in place of seconds:
+    nothing is scheduled.
+    """
+    if queues is None:
+        found, left = link.rows(LOOK_EVERYWHERE, {"most": most})[0]
+    else:
+        found, left = link.rows(LOOK_AT, {"queues": queues})[0]
+    return found, left
 
 
 def promote_due(link: Link, room: int = 0) -> tuple[int, float | None]:

@@ -85,14 +85,14 @@ class Link:
         self.statements += 1
         cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)  # whatever cursor the caller's makes
         cursor.execute(sql.for_schema(self.schema).encode(), params or {}, prepare=self._prepare, binary=sql.binary)
-        return cursor.fetchall() if cursor.description is not None else []
+        return cursor.fetchall() if _has_rows(cursor) else []
 
     def script(self, text: str) -> list[Row]:
         """Run one plain statement of ours, without parameters."""
         self.statements += 1
         cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)
         cursor.execute(text.encode())
-        return cursor.fetchall() if cursor.description is not None else []
+        return cursor.fetchall() if _has_rows(cursor) else []
 
     def atomic(self) -> AbstractContextManager[Any]:
         """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
@@ -112,6 +112,11 @@ class Link:
         text = sql.for_schema(self.schema).replace("%%", "%")  # COPY takes no values, so the driver reads no %
         with psycopg.Cursor(self.connection) as cursor, cursor.copy(text.encode()) as copy:
             copy.write(data)
+
+
+def _has_rows(cursor: psycopg.Cursor[Any]) -> bool:
+    """As ``description`` says, which makes an object of every column to say it."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 class SqlAlchemyLink(Link):

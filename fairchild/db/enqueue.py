@@ -62,6 +62,28 @@ SELECT id, scheduled_at, scheduled_at > statement_timestamp(), (SELECT count(*) 
 # The client, one call of .enqueue() each; and chunks of bulk inserts with options of their own. Primary key only.
 INSERT_FREE_JOBS = Sql("insert_free_jobs", "WITH" + _INPUT + ", placed AS (SELECT * FROM made)," + _PLACE)
 
+# The client again, for the commonest call: one job, due now, that waits for nothing. A third cheaper than a document.
+INSERT_ONE = Sql(
+    "insert_one",
+    """
+WITH made AS (
+  INSERT INTO {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id, on_child_failure,
+                      timeout_seconds, expires_seconds, inserted_at, scheduled_at, tags, args, meta)
+  VALUES (%(id)s, %(task)s, %(queue)s, %(tenant)s, %(priority)s::int, %(max_attempts)s::int, %(depth)s::int,
+          %(workflow)s, %(parent)s, %(on_child_failure)s, %(timeout)s::float8, %(expires)s::float8,
+          statement_timestamp(), statement_timestamp(), %(tags)s::text[], %(args)s::jsonb, %(meta)s::jsonb)
+  ON CONFLICT (id) DO NOTHING
+  RETURNING id, queue, priority, tenant, task, scheduled_at),
+placed AS (
+  INSERT INTO {ready} (queue, priority, job_id, tenant, task) SELECT queue, priority, id, tenant, task FROM made
+  RETURNING job_id),
+woken AS (
+  SELECT pg_notify(%(channel)s, '') FROM placed
+   WHERE %(notify)s AND (NOT %(gated)s OR pg_try_advisory_xact_lock(%(gate)s)))
+SELECT scheduled_at, (SELECT count(*) FROM woken) FROM made""",
+    binary=True,
+)
+
 # The same for jobs of which some wait for others: those go to waiting, with their counters.
 INSERT_JOBS = Sql(
     "insert_jobs",
@@ -131,6 +153,8 @@ def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[
     exist, UsageError if they wait for each other in a circle; nothing is inserted then.
     """
     placements = _placements(link, jobs)
+    if len(jobs) == 1 and not placements and jobs[0].delay is None and jobs[0].scheduled_at is None:
+        return _insert_one(link, jobs[0], notify)
     if not placements and len(jobs) <= DOCUMENT_ROWS:
         return _insert_documents(link, jobs, {}, notify)
     with link.atomic():
@@ -213,6 +237,30 @@ def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
                 failed = upstream
         placements[job_id] = _Placement(deps, failed, late)
     return placements
+
+
+def _insert_one(link: Link, job: NewJob, notify: bool) -> list[Inserted]:
+    params = {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "tenant": job.tenant,
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "depth": job.depth,
+        "workflow": job.workflow_id or job.id,
+        "parent": job.parent_id,
+        "on_child_failure": job.on_child_failure,
+        "timeout": job.timeout,
+        "expires": job.expires,
+        "tags": job.tags,
+        "args": job.args.decode(),
+        "meta": None if job.meta is None else job.meta.decode(),
+        "notify": notify,
+        "gated": link.owned,
+        **_wake(link),
+    }
+    return [Inserted(job.id, row[0], False) for row in link.rows(INSERT_ONE, params)]
 
 
 def _insert_documents(

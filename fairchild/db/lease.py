@@ -82,7 +82,16 @@ UPDATE {sessions} SET state = 'dead', ended_at = statement_timestamp()
 RETURNING name, hostname, pid""",
 )
 
-# Any worker, once an interval. Claims of sessions that are dead, stopped or gone; a batch at a time.
+# Every worker, once an interval: whether there is anything to rescue, and anything to keep moving. Mostly there is not.
+LEFT_BEHIND = Sql(
+    "left_behind",
+    """
+SELECT EXISTS (SELECT FROM {claims} c LEFT JOIN {sessions} s ON s.id = c.session
+                WHERE s.id IS NULL OR s.state IN ('dead', 'stopped')),
+       EXISTS (SELECT FROM {waiting})""",
+)
+
+# Any worker that has seen some. Claims of sessions that are dead, stopped or gone; a batch at a time.
 RESCUE = Sql(
     "rescue",
     """
@@ -215,6 +224,12 @@ def cancel_requests(link: Link, session: UUID) -> list[tuple[UUID, UUID, str]]:
 def watch(link: Link) -> list[Watched]:
     """All sessions that are not over."""
     return [Watched(*row) for row in link.rows(WATCH)]
+
+
+def left_behind(link: Link) -> tuple[bool, bool]:
+    """Whether claims are held by sessions that are over, and whether any job waits for others."""
+    orphans, waiting = link.rows(LEFT_BEHIND)[0]
+    return orphans, waiting
 
 
 def declare_dead(link: Link, seen: Watched) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 
+@lru_cache(maxsize=64)
 def channel(schema: str) -> str:
     """The NOTIFY channel of a schema: an identifier of at most 63 bytes."""
     name = f"fairchild:{schema}"
@@ -14,6 +16,7 @@ def channel(schema: str) -> str:
     return "fairchild:" + hashlib.sha256(schema.encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=64)
 def gate(schema: str) -> int:
     """The advisory lock key of that channel's gate: a signed 64 bit number."""
     return int.from_bytes(hashlib.sha256(b"fairchild gate " + schema.encode()).digest()[:8], "big", signed=True)

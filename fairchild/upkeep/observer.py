@@ -55,11 +55,12 @@ class Observer:
             if lease.declare_dead(link, dead):
                 log.warning("worker session %s is dead: no beat for %.1f s", dead.id, dead.lease / 2)
         rescued = 0
-        while batch := lease.rescue(link):
+        orphans, waiting = lease.left_behind(link)
+        while orphans and (batch := lease.rescue(link)):
             rescued += len(batch)
             log.warning("%d jobs of lost workers were given back", len(batch))
         self.rescued += rescued
-        if now >= self._next_sweep:
+        if waiting and now >= self._next_sweep:
             self._keep_moving(link)
             cost = time.monotonic() - now
             self._next_sweep = time.monotonic() + cost * SWEEP_SHARE

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from fairchild import codec
 from fairchild.context import Enqueuer
-from fairchild.db.claim import PROMOTE_BATCH, Claimed, Lane, claim, find_claim, find_queues, promote_due
+from fairchild.db.claim import PROMOTE_BATCH, Claimed, Lane, claim, find_claim, look, promote_due
 from fairchild.db.connect import REPLY_LOST, Database, Link
 from fairchild.db.finish import Ended
 from fairchild.db.settle import read_results, referred
@@ -70,6 +70,8 @@ class Claimer:
         self._next_due = 0.0
         self._due_known = False
         self._looks: list[float] = []
+        self._idle = False
+        """The last round got nothing, and nobody has called since: look before claiming."""
         self._woken = threading.Event()
         self._doubtful: list[UUID] = []
         self._unresolved: list[Claimed] = []
@@ -103,6 +105,7 @@ class Claimer:
         """One round: claim what there is room for. Seconds to rest."""
         if self._woken.is_set():
             self._woken.clear()
+            self._idle = False
             now = time.monotonic()
             self._looks = [now + each for each in LOOK_AGAIN]
             # What was enqueued may be due before all others.
@@ -153,6 +156,8 @@ class Claimer:
             room = min(self._pool.room(), MAX_BATCH)
             if room <= 0:
                 return self._poll_interval
+            if self._idle and not self._look(link):
+                return self._rest()
             now = time.monotonic()
             if now >= self._next_due:
                 self._promote(link)
@@ -167,6 +172,7 @@ class Claimer:
                 continue
             if not sweep and got == 0 and time.monotonic() >= self._next_sweep:
                 continue
+            self._idle = got == 0
             return self._rest()
 
     def _rest(self) -> float:
@@ -188,9 +194,22 @@ class Claimer:
             wait = 0.0 if promoted >= PROMOTE_BATCH or left is None else left
         self._next_due = time.monotonic() + max(wait, 0.001)
 
+    def _look(self, link: Link) -> bool:
+        """Whether there may be something to claim, now or once what is due has been promoted."""
+        found, left = look(link, None if self._slots is None else self._known)
+        self._learn(found)
+        self._due_known = left is not None and left < self._poll_interval
+        self._next_due = time.monotonic() + (self._poll_interval if left is None else max(left, 0.0))
+        return bool(found) or (left is not None and left <= 0)
+
     def _discover(self, link: Link) -> bool:
         """Look for queues not known yet; whether there are any."""
-        found = find_queues(link)
+        return self._learn(look(link)[0])
+
+    def _learn(self, found: list[str]) -> bool:
+        """Remember queues; whether some of them were not known."""
+        if self._slots is not None:
+            return False
         new = [queue for queue in found if queue not in self._known]
         if len(self._known) + len(new) > MAX_QUEUES:  # forget those that hold nothing now
             self._known = found[:MAX_QUEUES]

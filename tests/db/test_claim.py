@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db.claim import Lane, claim, find_claim, find_queues, promote_due
+from fairchild.db.claim import Lane, claim, find_claim, look, promote_due
 from fairchild.db.enqueue import insert_stream
 from fairchild.db.wake import channel
 from tests.support.store import Store, new_job, outcome
@@ -182,8 +182,9 @@ def test_many_at_once_promote_each_due_job_once(fairchild: Fairchild, store: Sto
 def test_the_queues_that_hold_jobs_are_found(store: Store) -> None:
     store.insert(*(new_job(queue=f"q{number % 5}") for number in range(50)))
 
-    assert find_queues(store.link) == ["q0", "q1", "q2", "q3", "q4"]
-    assert find_queues(store.link, most=2) == ["q0", "q1"]
+    assert look(store.link) == (["q0", "q1", "q2", "q3", "q4"], None)
+    assert look(store.link, most=2) == (["q0", "q1"], None)
+    assert look(store.link, ["q3", "none", "q1"]) == (["q3", "q1"], None)
 
 
 def test_promoting_more_than_there_is_room_for_wakes_other_workers(fairchild_db: str, store: Store) -> None:

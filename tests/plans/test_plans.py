@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +18,7 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import claim, enqueue, finish, lease, settle, wake
+from fairchild.db import browse, claim, enqueue, finish, lease, settle, wake
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
@@ -71,7 +73,9 @@ def explain(link: Link, sql: Sql, params: dict[str, Any]) -> list[dict[str, Any]
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match.group(1)) + 1}", text).replace("%%", "%")
     kinds = {"tasks": "text[]", "ids": "uuid[]", "notify": "boolean", "gated": "boolean", "gate": "bigint",
-             "room": "bigint", "most": "bigint", "after": "uuid", "id": "uuid",
+             "room": "bigint", "most": "bigint", "after": "uuid", "id": "uuid", "queues": "text[]",
+             "priority": "int", "max_attempts": "int", "depth": "int", "workflow": "uuid", "parent": "uuid",
+             "timeout": "float8", "expires": "float8", "tags": "text[]",
              "claim_id": "uuid", "session": "uuid"}  # fmt: skip
     declared = f"({', '.join(kinds.get(name, 'text') for name in names)})" if names else ""
     nodes: list[dict[str, Any]] = []
@@ -160,6 +164,16 @@ def test_inserting_touches_the_primary_key_only(tuned: Link) -> None:
     assert not indexes(nodes)
 
 
+def test_inserting_one_job_reads_nothing(tuned: Link) -> None:
+    values = {"id": uuid7(), "task": "t", "queue": "q", "tenant": "", "priority": 5, "max_attempts": 3, "depth": 0,
+              "workflow": uuid7(), "parent": None, "on_child_failure": "fail", "timeout": None, "expires": None,
+              "tags": None, "args": "{}", "meta": None, "notify": True, "gated": True}  # fmt: skip
+    nodes = explain(tuned, enqueue.INSERT_ONE, {**values, **wake.wake_params("public")})
+
+    assert not scanned(nodes)
+    assert not indexes(nodes)
+
+
 def test_settling_reaches_its_jobs_by_their_keys(tuned: Link) -> None:
     ids = [uuid7() for _ in range(100)]
 
@@ -188,12 +202,68 @@ def test_the_sweeps_read_what_they_look_for_only(tuned: Link) -> None:
         assert not scanned(nodes) & BIG, statement
 
 
-def test_finding_queues_hops_along_the_index(tuned: Link) -> None:
-    nodes = explain(tuned, claim.FIND_QUEUES, {"most": 1000})
+@pytest.mark.parametrize("statement", [claim.LOOK_EVERYWHERE, claim.LOOK_AT])
+def test_looking_for_jobs_hops_along_the_indexes(tuned: Link, statement: Sql) -> None:
+    nodes = explain(tuned, statement, {"most": 1000, "queues": ["default", "rare1"]})
 
-    assert indexes(nodes) == {"fairchild_ready_for_claim"}
+    assert indexes(nodes) == {"fairchild_ready_for_claim", "fairchild_due_by_time"}
     assert not scanned(nodes) & BIG
 
 
 def test_a_beat_touches_one_row(tuned: Link) -> None:
     assert indexes(explain(tuned, lease.BEAT, {"id": uuid4()})) == {"fairchild_sessions_pkey"}
+
+
+def test_what_a_finish_asks_besides_goes_by_keys(tuned: Link) -> None:
+    ids = [uuid7() for _ in range(100)]
+    edges = msgspec.json.encode([{"upstream": uuid7(), "downstream": uuid7(), "policy": "need"}]).decode()
+
+    for statement, expected in (
+        (finish.WHY_LOST, {PKEY, "fairchild_claims_pkey"}),
+        (finish.FIND_WAITERS, {PKEY, "fairchild_edges_pkey"}),
+        (enqueue.UPSTREAM_STATES, {PKEY}),
+        (enqueue.INSERT_EDGES, set[str]()),
+        (browse.FIND_ENDED, {PKEY}),
+        (browse.FIND_EXISTING, {PKEY}),
+    ):
+        nodes = explain(tuned, statement, {"ids": ids, "edges": edges})
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & BIG, statement
+
+
+def test_inserting_jobs_that_wait_reads_nothing_but_themselves(tuned: Link) -> None:
+    document = msgspec.json.encode([enqueue._document(new_job(), enqueue._FREE)]).decode()
+    nodes = explain(
+        tuned, enqueue.INSERT_JOBS,
+        {"jobs": document, "notify": True, "gated": True, **wake.wake_params("public")},
+    )  # fmt: skip
+
+    assert not scanned(nodes) & BIG
+
+
+def test_rescuing_reads_claims_and_reaches_the_rest_by_keys(tuned: Link) -> None:
+    nodes = explain(tuned, lease.RESCUE, {"most": 3, **wake.wake_params("public")})
+
+    assert {PKEY, "fairchild_edges_pkey", "fairchild_waiting_pkey"} <= indexes(nodes)
+    assert scanned(nodes) & BIG <= {NAMES["claims"]}
+
+
+SEEN_ELSEWHERE = {
+    # COPY has no plan, and these read nothing.
+    "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME"},
+    # After a lost reply, of one table that holds what runs now.
+    "claim": {"FIND_CLAIM"},
+    # Once in a worker's life, once an interval on tables of a few rows, or once a minute.
+    "lease": {"OPEN_SESSION", "SET_STATE", "CANCEL_REQUESTS", "WATCH", "DECLARE_DEAD", "LEFT_BEHIND", "PRUNE_SESSIONS",
+              "PRUNE_CATALOGS", "ROLL_UP"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [claim, enqueue, finish, settle, lease])
+def test_no_statement_of_the_hot_paths_goes_unexplained(module: ModuleType) -> None:
+    name = module.__name__.rpartition(".")[2]
+    own = {each for each, value in vars(module).items() if isinstance(value, Sql)}
+    text = Path(__file__).read_text()
+    explained = {each for each in own if any(f"{other}.{each}" in text for other in (name, "enqueue"))}
+
+    assert own - explained == SEEN_ELSEWHERE.get(name, set())
