@@ -42,13 +42,19 @@ SELECT EXISTS (SELECT FROM {ready}) OR EXISTS (SELECT FROM {claims}) OR EXISTS (
 FILL_ENDED = Sql(
     "bench_fill_ended",
     """
-INSERT INTO {jobs} (id, task, workflow_id, state, attempt, args, result, claim_id, session, inserted_at, scheduled_at,
-                    attempted_at, ended_at)
-SELECT id, 'bench.noop', id, 'completed', 1, jsonb_build_object('i', g), 'null', id, id,
-       now() - interval '1 day', now() - interval '1 day', now() - interval '1 day', now() - interval '1 day'
+INSERT INTO {jobs} (id, task, workflow_id, args, inserted_at, scheduled_at)
+SELECT id, 'bench.noop', id, jsonb_build_object('i', g, 'sent', 0.0), now() - interval '1 day', now() - interval '1 day'
   FROM generate_series(%(first)s::bigint, %(last)s::bigint) g,
        LATERAL (SELECT (lpad(to_hex(1600000000000 + g), 12, '0') || '7' || substr(md5(g::text), 1, 3) || '8'
                         || substr(md5(g::text), 4, 15))::uuid AS id) made""",
+)
+# As a finish does: the rows grow in their pages, which leaves no gaps that a new row would just fit in.
+END_FILLED = Sql(
+    "bench_end_filled",
+    """
+UPDATE {jobs} SET state = 'completed', attempt = 1, result = 'null', claim_id = id, session = id,
+                  attempted_at = now() - interval '1 day', ended_at = now() - interval '1 day'
+ WHERE id >= (lpad(to_hex(1600000000000 + %(first)s::bigint), 12, '0') || repeat('0', 20))::uuid""",
 )
 FILL_CHUNK = 50_000
 
@@ -108,6 +114,7 @@ class Tables:
         """Put rows of ended jobs into the tables."""
         for first in range(1, rows + 1, FILL_CHUNK):
             self.link.rows(FILL_ENDED, {"first": first, "last": min(rows, first + FILL_CHUNK - 1)})
+            self.link.rows(END_FILLED, {"first": first})
 
     def worker(self, folder: Path, *, url: str | None = None, **options: Any) -> Child:
         """A worker in a process of its own; it begins when entered."""

@@ -56,6 +56,7 @@ class Attempt:
         self.ended = False
         """Its outcome has been handed over, or it was taken back before it started. Under the pool's lock."""
         self.ran = False
+        self.seconds = 0.0
         self.released = False
         """Given back while it still ran: whatever it comes to is dropped. Under the pool's lock."""
         self._asked: tuple[str, str] | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from uuid import UUID
@@ -17,10 +16,7 @@ from uuid import UUID
 from fairchild.db.finish import Ended
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
-
-AHEAD_SECONDS = 0.05
-FRESH_SECONDS = 0.25
-MAX_AHEAD = 2000
+from fairchild.worker.pace import Pace
 
 Key = tuple[int, int]
 """(job, claim), as the numbers that their ids are: this process may come to hold a job again while an attempt of it
@@ -40,8 +36,7 @@ class Pool:
         self._held: dict[Key, Attempt] = {}
         self._busy = 0
         self._per_queue: dict[str, int] = {}
-        self._rate = 0.0
-        self._finished: deque[tuple[float, int]] = deque(maxlen=32)
+        self.pace = Pace()
         self.last_start = time.monotonic()
         self.idle = threading.Condition(self._lock)
         self.on_room: Callable[[], None] = lambda: None
@@ -62,18 +57,13 @@ class Pool:
     def room(self) -> int:
         """How many jobs may be claimed now: free threads, and what they run in about 50 ms if jobs are short."""
         with self._lock:
-            return self.size + self._ahead() - len(self._held)
-
-    def _ahead(self) -> int:
-        if not self._finished or time.monotonic() - self._finished[-1][0] > FRESH_SECONDS:
-            return 0  # what was fast a while ago says nothing about the jobs that come now
-        return min(MAX_AHEAD, int(self._rate * AHEAD_SECONDS))
+            return self.size + self.pace.ahead(time.monotonic()) - len(self._held)
 
     def wants_more(self) -> bool:
         """Whether a claim is worth its while: a thread is free, or half of what may be held ahead is used up."""
         with self._lock:
             waiting = len(self._held) - self._busy
-            return len(self._held) < self.size or waiting <= self._ahead() // 2
+            return len(self._held) < self.size or waiting <= self.pace.ahead(time.monotonic()) // 2
 
     def held_of(self, queue: str) -> int:
         """How many held jobs came from ``queue``."""
@@ -94,17 +84,14 @@ class Pool:
         """These outcomes are written (or dropped for good): their room is free."""
         now = time.monotonic()
         with self._lock:
-            ran = 0
+            ran, seconds = 0, 0.0
             for ended in batch:
                 attempt = self._held.pop((ended.job_id.int, ended.claim_id.int), None)
                 if attempt is not None:
                     self._per_queue[attempt.claimed.queue] -= 1
                     ran += attempt.ran
-            self._finished.append((now, ran))
-            first = self._finished[0][0]
-            span = now - first
-            if span > 0.02:
-                self._rate = sum(n for at, n in self._finished if at > first) / span
+                    seconds += attempt.seconds
+            self.pace.note(now, ran, seconds)
             if not self._held:
                 self.idle.notify_all()
         self.on_room()
@@ -185,7 +172,7 @@ class Pool:
             attempt = self._queue.get()
             if attempt is None:
                 return
-            self.last_start = time.monotonic()
+            self.last_start = started = time.monotonic()
             with self._lock:
                 if attempt.released:
                     continue
@@ -196,6 +183,7 @@ class Pool:
             with self._lock:
                 self._busy -= 1
                 attempt.ended = attempt.ran = True
+                attempt.seconds = time.monotonic() - started
                 dropped = attempt.released
             if not dropped:
                 self._done(ended)

@@ -223,12 +223,11 @@ def test_jobs_claimed_ahead_of_long_ones_go_back_for_others(app: App, monkeypatc
     pool = worker._pool
     first = long.enqueue()
     assert started.wait(PATIENCE)
-    pool._rate = 1e6
-    pool._finished.append((float("inf"), 1))
+    pool.pace.note(float("inf"), 1, 1e-6)
     others = [long.enqueue() for _ in range(3)]
     worker.wake()
     eventually(lambda: pool.held() == 4)
-    pool._rate = 0.0
+    pool.pace.rate = 0.0
     worker.wake()
 
     eventually(lambda: [app.get(job).state for job in others] == ["available"] * 3)
@@ -265,7 +264,7 @@ def test_outcomes_of_jobs_it_did_not_start_do_not_count_as_speed(app: App) -> No
                 finisher.put(attempt.give_back())
             eventually(lambda: pool.held() == 0)
 
-        assert pool._rate == 0
+        assert pool.pace.rate == 0
         assert pool.room() == 50
 
 

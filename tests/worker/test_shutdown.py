@@ -38,8 +38,7 @@ def test_stopping_waits_for_running_jobs_and_gives_unstarted_ones_back(app: App)
     assert started.wait(PATIENCE)
     # As if they had been claimed ahead of a thread that turned out busy.
     others = [work.enqueue(n) for n in (1, 2, 3)]
-    worker._pool._rate = 1e6
-    worker._pool._finished.append((float("inf"), 1))
+    worker._pool.pace.note(float("inf"), 1, 1e-6)
     worker.wake()
     eventually(lambda: worker._pool.held() == 4)
     outcome: list[bool] = []
