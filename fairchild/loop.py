@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from fairchild.config import hide_password
@@ -19,14 +20,17 @@ class Loop:
 
     A step that raises is reported and repeated after a pause that grows from 50 ms to ``max_pause`` seconds, with full
     jitter, as long as it goes on failing: what a database's restart breaks, its return mends. Starting and
-    stopping may be repeated and may come from any thread, also before the start.
+    stopping may be repeated and may come from any thread, also before the start. Steps never overlap.
     """
 
     def __init__(self, name: str, step: Callable[[], float | None], *, max_pause: float = MAX_PAUSE) -> None:
         self.name = name
         self._step = step
         self._max_pause = max_pause
+        self._turn = threading.Lock()
         self._wake = threading.Event()
+        self._called = False
+        self._until: float | None = None
         self._stopping = False
         self._thread: threading.Thread | None = None
         self.failures = 0
@@ -40,7 +44,20 @@ class Loop:
 
     def wake(self) -> None:
         """End the rest that the loop is taking, or the next one."""
+        self._called = True
         self._wake.set()
+
+    def take(self) -> None:
+        """Take the next step here and now if the loop is at rest, or wake it: saves the way to another thread."""
+        if not self._turn.acquire(blocking=False):
+            self.wake()
+            return
+        try:
+            if self._thread is not None and not self._stopping:
+                self._take_step()
+        finally:
+            self._turn.release()
+        self._wake.set()  # it is to rest for as long as this step said
 
     def stop(self) -> None:
         """Let the current step be the last. Does not wait; see ``join``."""
@@ -57,23 +74,40 @@ class Loop:
         if thread is None or thread is threading.current_thread():
             return True
         thread.join(timeout)
-        return not thread.is_alive()
+        if thread.is_alive() or not self._turn.acquire(timeout=-1 if timeout is None else timeout):
+            return False
+        self._turn.release()
+        return True
 
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping:
+            with self._turn:
+                self._take_step()
+            self._rest()
+
+    def _take_step(self) -> None:
+        self._called = False
+        self._wake.clear()
+        try:
+            rest = self._step()
+            self.failures = 0
+        except Exception as error:  # noqa: BLE001 - every failure of a step is reported and tried again
+            self.failures += 1
+            rest = random.uniform(0, min(self._max_pause, 0.05 * 2 ** min(self.failures, 12)))
+            self._report(error, rest)
+        self._until = None if rest is None else time.monotonic() + rest
+
+    def _rest(self) -> None:
+        while not self._stopping and not self._called:
+            until = self._until
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            self._wake.wait(left)
             self._wake.clear()
-            try:
-                rest = self._step()
-                self.failures = 0
-            except Exception as error:  # noqa: BLE001 - every failure of a step is reported and tried again
-                self.failures += 1
-                rest = random.uniform(0, min(self._max_pause, 0.05 * 2 ** min(self.failures, 12)))
-                self._report(error, rest)
-            if not self._stopping:
-                self._wake.wait(rest)
 
     def _report(self, error: Exception, rest: float) -> None:
         text = hide_password(" ".join(str(error).split()))

@@ -71,7 +71,7 @@ class Claimer:
         self._due_known = False
         self._looks: list[float] = []
         self._idle = False
-        """The last round got nothing, and nobody has called since: look before claiming."""
+        """The last claim came back short, and nobody has called since: look before claiming."""
         self._woken = threading.Event()
         self._doubtful: list[UUID] = []
         self._unresolved: list[Claimed] = []
@@ -168,11 +168,13 @@ class Claimer:
                 self._next_sweep = time.monotonic() + max(SWEEP_SECONDS, SWEEP_SHARE * cost)
             if got >= room:
                 continue
-            if self._slots is None and self._discover(link):
-                continue
-            if not sweep and got == 0 and time.monotonic() >= self._next_sweep:
-                continue
-            self._idle = got == 0
+            # What was just claimed is about to start: nothing else is asked before it does.
+            if got == 0:
+                if self._slots is None and self._learn(look(link)[0]):
+                    continue
+                if not sweep and time.monotonic() >= self._next_sweep:
+                    continue
+            self._idle = True
             return self._rest()
 
     def _rest(self) -> float:
@@ -201,10 +203,6 @@ class Claimer:
         self._due_known = left is not None and left < self._poll_interval
         self._next_due = time.monotonic() + (self._poll_interval if left is None else max(left, 0.0))
         return bool(found) or (left is not None and left <= 0)
-
-    def _discover(self, link: Link) -> bool:
-        """Look for queues not known yet; whether there are any."""
-        return self._learn(look(link)[0])
 
     def _learn(self, found: list[str]) -> bool:
         """Remember queues; whether some of them were not known."""

@@ -128,7 +128,7 @@ class Worker:
             self._claiming = Loop("claimer", self._claimer.step)
             self._pool.on_room = self._room
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
-            self._listener = Listener(database, channel(database.schema), self.wake)
+            self._listener = Listener(database, channel(database.schema), self._hear)
             self._listening = Loop("listener", self._listener.step)
             self._observer = Observer(uuid4(), self.heartbeat_interval)
             self._observing = Loop("observer", self._observe)
@@ -227,6 +227,11 @@ class Worker:
         """Something may have become available: look now."""
         self._claimer.woken()
         self._claiming.wake()
+
+    def _hear(self) -> None:
+        """Another process made something available. Whoever hears it claims: a way to another thread takes as long."""
+        self._claimer.woken()
+        self._claiming.take()
 
     def _room(self) -> None:
         if self._pool.wants_more():

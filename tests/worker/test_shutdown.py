@@ -377,6 +377,61 @@ def test_a_loop_whose_step_raises_goes_on(caplog: pytest.LogCaptureFixture) -> N
     assert "failure 3 in a row" in caplog.text
 
 
+def test_a_step_may_be_taken_by_whoever_calls_while_the_loop_rests() -> None:
+    takers: list[threading.Thread] = []
+
+    def step() -> float:
+        takers.append(threading.current_thread())
+        return 60.0
+
+    loop = Loop("test", step)
+    loop.take()
+    assert takers == []  # it has not been started
+    loop.start()
+    eventually(lambda: takers and not loop._turn.locked())
+
+    loop.take()
+    assert takers[1:] == [threading.current_thread()]
+    loop.wake()
+    eventually(lambda: len(takers) == 3)
+    assert takers[0] is takers[2]
+
+    loop.stop()
+    assert loop.join(PATIENCE)
+    loop.take()
+    assert len(takers) == 3
+
+
+def test_steps_never_overlap_and_no_call_is_lost() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    inside: list[int] = []
+    most: list[int] = []
+
+    def step() -> float:
+        inside.append(1)
+        most.append(len(inside))
+        entered.set()
+        go_on.wait(PATIENCE)
+        inside.pop()
+        return 60.0
+
+    loop = Loop("test", step)
+    loop.start()
+    assert entered.wait(PATIENCE)
+    loop.take()  # the loop is busy, so it will look again
+    go_on.set()
+
+    eventually(lambda: len(most) == 2)
+    callers = [threading.Thread(target=loop.take) for _ in range(20)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    loop.stop()
+    assert loop.join(PATIENCE)
+    assert set(most) == {1}
+
+
 def test_an_interrupt_is_what_a_task_sees_at_shutdown(app: App) -> None:
     seen: list[Any] = []
     started = threading.Event()
