@@ -66,6 +66,10 @@ class CurrentJob(Job):
     def __fairchild_reference__(self) -> NoReturn:
         raise UsageError(f"job {self.id} cannot be passed to a task while it runs: it would wait for itself")
 
+    def current(self) -> CurrentJob:
+        """Itself."""
+        return self
+
     @property
     def children_spawned(self) -> int:
         """How many tasks this attempt has called so far."""
@@ -154,14 +158,21 @@ _INTERRUPTS: dict[str, type[BaseException]] = {
     "lost": LeaseLost,
 }
 
-_current: ContextVar[CurrentJob | None] = ContextVar("fairchild_current_job", default=None)
+
+class JobHolder(Protocol):
+    """Who can say which job runs: made only when somebody asks, since most tasks never do."""
+
+    def current(self) -> CurrentJob: ...
+
+
+_current: ContextVar[JobHolder | None] = ContextVar("fairchild_current_job", default=None)
 _active_client: ContextVar[Enqueuer | None] = ContextVar("fairchild_client", default=None)
 _default_client: list[Enqueuer] = []
 
 
 def current_job() -> CurrentJob:
     """The job this code runs in. Raises UsageError outside of one."""
-    job = _current.get()
+    job = get_current_job()
     if job is None:
         raise UsageError("there is no current job: this code does not run inside a task of a worker")
     return job
@@ -169,7 +180,8 @@ def current_job() -> CurrentJob:
 
 def get_current_job() -> CurrentJob | None:
     """The job this code runs in, or None."""
-    return _current.get()
+    holder = _current.get()
+    return None if holder is None else holder.current()
 
 
 def is_inside_task() -> bool:
@@ -182,7 +194,7 @@ class entered:  # noqa: N801 - used like a function
 
     __slots__ = ("_job", "_token")
 
-    def __init__(self, job: CurrentJob | None) -> None:
+    def __init__(self, job: JobHolder | None) -> None:
         self._job = job
 
     def __enter__(self) -> None:
@@ -215,7 +227,7 @@ def unset_default(client: Enqueuer) -> None:
 
 def get_current_fairchild() -> Enqueuer | None:
     """The current client: of the running job, of the block, or of the process; None without one."""
-    job = _current.get()
+    job = get_current_job()
     if job is not None and job.client is not None:
         return job.client
     return _active_client.get() or (_default_client[-1] if _default_client else None)
@@ -235,6 +247,7 @@ def require_client(what: str) -> Enqueuer:
 __all__ = [
     "CurrentJob",
     "Enqueuer",
+    "JobHolder",
     "active",
     "current_job",
     "entered",

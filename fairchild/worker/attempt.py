@@ -29,7 +29,7 @@ from fairchild.errors import (
     LeaseLost,
     NotSerializable,
 )
-from fairchild.job import JobState
+from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
@@ -39,6 +39,7 @@ log = logging.getLogger("fairchild.worker")
 MAX_MESSAGE = 8_000
 MAX_TRACEBACK = 32_000
 _OUR_FILES = (__file__,)
+_making = threading.Lock()
 
 Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
 
@@ -52,6 +53,7 @@ class Attempt:
         self.client = client
         self.worker = worker
         self.job: CurrentJob | None = None
+        """The job as its task sees it, once it has asked."""
         self.key = (claimed.job_id.int, claimed.claim_id.int)
         self.ended = False
         """Its outcome has been handed over, or it was taken back before it started. Under the pool's lock."""
@@ -60,6 +62,9 @@ class Attempt:
         self.released = False
         """Given back while it still ran: whatever it comes to is dropped. Under the pool's lock."""
         self._asked: tuple[str, str] | None = None
+        self._arguments: dict[str, Any] = {}
+        self._deadline: float | None = None
+        self._over = False
 
     def interrupt(self, kind: str, message: str) -> None:
         """Ask the task to stop, now or as soon as it starts; see ``CurrentJob.check``."""
@@ -71,6 +76,7 @@ class Attempt:
         """Drop what it holds of the job's data."""
         self.job = None
         self.values = {}
+        self._arguments = {}
 
     def run(self, task: Task[Any, Any], run_coroutine: Callable[[Coroutine[Any, Any, Any], CurrentJob], Any]) -> Ended:
         """Run the task and say what it came to. Never raises."""
@@ -83,41 +89,71 @@ class Attempt:
     def _run(self, task: Task[Any, Any], run_coroutine: Callable[[Coroutine[Any, Any, Any], CurrentJob], Any]) -> Ended:
         started = time.monotonic()
         try:
-            job, positional, keywords = self._prepare(task, started)
+            positional, keywords = self._prepare(task, started)
         except (DependencyHasNoResult, InvalidArguments) as error:
             kind = "upstream_failed" if isinstance(error, DependencyHasNoResult) else "invalid_args"
             return self._failed(error, kind, kind)
         except Exception as error:  # noqa: BLE001 - a row that cannot be read fails alone
             return self._failed(error, "invalid_args", "invalid_args")
         try:
-            with entered(job):
+            with entered(self):
                 value = task.fn(*positional, **keywords)
                 if task.is_async:
-                    value = run_coroutine(value, job)
-            ended = self._value(task, job, value)
+                    value = run_coroutine(value, self.current())
+            ended = self._value(task, value)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
             ended = self._error(task, error)
-        job.close()
-        ended.meta = job.changed_meta()
+        self._close()
+        if self.job is not None:
+            ended.meta = self.job.changed_meta()
         if log.isEnabledFor(logging.INFO):
             log.info(
                 "job %s (%s) attempt %d: %s after %.3f s",
-                job.id, task.name, job.attempt, ended.state, time.monotonic() - started, extra=self._extra(),
+                self.claimed.job_id, task.name, self.claimed.attempt, ended.state, time.monotonic() - started,
+                extra=self._extra(),
             )  # fmt: skip
         return ended
 
-    def _prepare(self, task: Task[Any, Any], started: float) -> tuple[CurrentJob, list[Any], dict[str, Any]]:
+    def _prepare(self, task: Task[Any, Any], started: float) -> tuple[list[Any], dict[str, Any]]:
         claimed = self.claimed
         stored = codec.decode(claimed.args)
         if claimed.refs is not None:
             for path, reference in codec.decode(claimed.refs):
                 stored = codec.place(stored, path, self._upstream(UUID(reference)))
+        self._arguments = stored
+        if claimed.timeout is not None:
+            self._deadline = started + claimed.timeout
+        job = None if task.signature.job_parameter is None else self.current()
+        return task.signature.call_arguments(stored, job)
+
+    def current(self) -> CurrentJob:
+        """The job as its task sees it. Made when somebody asks; after the attempt's end it takes no children."""
+        job = self.job
+        if job is not None:
+            return job
+        with _making:  # the task may have carried its context into threads
+            if self.job is None:
+                self.job = self._make_job()
+            job = self.job
+        if self._asked is not None:
+            job.interrupt(*self._asked)
+        if self._over:
+            job.close()
+        return job
+
+    def _close(self) -> list[NewJob]:
+        """End of the attempt: the children that it called."""
+        self._over = True
+        return [] if self.job is None else self.job.close()
+
+    def _make_job(self) -> CurrentJob:
+        claimed = self.claimed
         job = CurrentJob(
             id=claimed.job_id,
             task=claimed.task,
             queue=claimed.queue,
             state=JobState.RUNNING,
-            args=stored,
+            args=self._arguments,
             priority=claimed.priority,
             tenant=claimed.tenant,
             attempt=claimed.attempt,
@@ -134,13 +170,9 @@ class Attempt:
             client=self.client,
             max_payload_bytes=self.client.max_payload_bytes,
         )
-        if claimed.timeout is not None:
-            job.set_deadline(started + claimed.timeout)
-        self.job = job
-        if self._asked is not None:
-            job.interrupt(*self._asked)
-        positional, keywords = task.signature.call_arguments(stored, job)
-        return job, positional, keywords
+        if self._deadline is not None:
+            job.set_deadline(self._deadline)
+        return job
 
     def _upstream(self, job_id: UUID) -> Any:
         state, result, task = self.values.get(job_id, ("missing", None, "?"))
@@ -153,26 +185,30 @@ class Attempt:
             )
         raise DependencyHasNoResult(f"this job needs the value of job {job_id} ({task}), which is {state}")
 
-    def _value(self, task: Task[Any, Any], job: CurrentJob, value: Any) -> Ended:
+    def _value(self, task: Task[Any, Any], value: Any) -> Ended:
         if isinstance(value, Ending):
             return self._planned(task, value)
-        children = job.close()
+        children = self._close()
         must = isinstance(value, Record)
         plain = value.value if isinstance(value, Record) else value
         result: bytes | None = None
         refs: list[tuple[codec.Path, UUID]] = []
         if task.settings.record or must:
             try:
-                result, refs = codec.encode(plain, limit=job.max_payload_bytes, root="result")
+                result, refs = codec.encode(plain, limit=self.client.max_payload_bytes, root="result")
             except NotSerializable as error:
                 if must:
                     return self._failed(error, "error", "error")
                 log.warning(
-                    "job %s (%s): its result is dropped: %s", job.id, task.name, error, extra={"job_id": str(job.id)}
+                    "job %s (%s): its result is dropped: %s",
+                    self.claimed.job_id,
+                    task.name,
+                    error,
+                    extra={"job_id": str(self.claimed.job_id)},
                 )
         waits = bool(children or refs)
         return Ended(
-            job_id=job.id,
+            job_id=self.claimed.job_id,
             claim_id=self.claimed.claim_id,
             state="waiting" if waits else "completed",
             result=result,

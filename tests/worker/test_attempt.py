@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 
 from fairchild import Record, current_job
 from fairchild.context import CurrentJob, get_current_job
-from fairchild.errors import NoResult
-from tests.support.app import App
+from fairchild.errors import NoResult, SpawnAfterEnd
+from tests.support.app import PATIENCE, App
 from tests.support.eventually import eventually
 
 
@@ -358,3 +359,53 @@ def test_the_worker_is_named_in_what_it_recorded(app: App) -> None:
     assert done.errors[0]["worker"] == "worker-seven"
     assert done.worker == worker.session
     assert isinstance(done.worker, UUID)
+
+
+def test_a_context_that_outlives_the_attempt_takes_no_children(app: App) -> None:
+    kept: list[contextvars.Context] = []
+
+    @app.task
+    def child() -> None: ...
+
+    @app.task
+    def parent() -> str:
+        kept.append(contextvars.copy_context())
+        return "done"  # without ever asking which job it is
+
+    app.work()
+    job = app.wait(parent.enqueue())[0]
+
+    assert kept[0].run(current_job).id == job.id
+    with pytest.raises(SpawnAfterEnd):
+        kept[0].run(child)
+
+
+def test_threads_with_a_copied_context_see_one_job(app: App) -> None:
+    seen: list[CurrentJob] = []
+
+    @app.task
+    def child(n: int) -> int:
+        return n
+
+    @app.task
+    def parent() -> None:
+        start = threading.Barrier(8)
+
+        def call(n: int) -> None:
+            start.wait(PATIENCE)
+            seen.append(current_job())
+            child(n)
+
+        threads = [threading.Thread(target=contextvars.copy_context().run, args=(call, n)) for n in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+
+    app.work()
+    job = app.wait(parent.enqueue())[0]
+
+    assert len({id(each) for each in seen}) == 1
+    found = list(app.client.jobs(task=child.name))
+    assert sorted(each.args["n"] for each in found) == list(range(8))
+    assert {each.parent_id for each in found} == {job.id}
