@@ -171,7 +171,11 @@ def _drain(name: str, title: str, family: str, take: Callable[[Arena], Drained],
 def _waiting(plan: Plan) -> list[Probe]:
     def delays(arena: Arena) -> Samples:
         found = paths.start_delays(arena)
-        return {**_percentiles("latency", found.notified), **_percentiles("latency.poll", found.polled)}
+        return {
+            **_percentiles("limit.start", found.raw),
+            **_percentiles("latency", found.notified),
+            **_percentiles("latency.poll", found.polled),
+        }
 
     def fanned(arena: Arena) -> Samples:
         found = paths.fan_out(arena)
@@ -179,9 +183,9 @@ def _waiting(plan: Plan) -> list[Probe]:
 
     return [
         _percentile_probe("limit.notify", "NOTIFY to LISTEN", None, limits.notifications),
-        _percentile_probe("limit.start", "raw INSERT + NOTIFY, wake, claim, start", None, limits.starts),
         Probe(
             (
+                *_percentile_measures("limit.start", "raw INSERT + NOTIFY, wake, claim, start", None),
                 *_percentile_measures("latency", "enqueue to start, idle worker", "limit.start"),
                 *_percentile_measures("latency.poll", "the same without notifications", None),
             ),

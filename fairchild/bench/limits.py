@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 from psycopg.types.json import Jsonb
@@ -152,19 +154,18 @@ def notifications(arena: Arena) -> list[float]:
         return wait_for_delays(arena, folder, arena.plan.delays)
 
 
-def starts(arena: Arena) -> list[float]:
-    """Seconds from a raw INSERT with NOTIFY to the start of its job: wake, claim, start, and nothing else."""
-    tables = arena.plain
-    tables.empty()
-    statement = ideal.text(ideal.INSERT_AND_NOTIFY, tables.schema)
-    with (
-        arena.folder() as folder,
-        arena.connect() as connection,
-        Child(role="start", url=arena.url, schema=tables.schema, folder=str(folder)),
-    ):
-        rest(arena)
-        for i in range(arena.plan.delays):
-            args = Jsonb({"i": i, "sent": time.monotonic()})
+@contextmanager
+def raw_starts(arena: Arena, folder: Path) -> Iterator[Callable[[], None]]:
+    """A process that starts raw jobs, and what sends it one: INSERT with NOTIFY, wake, claim, start, nothing else.
+
+    Their delays are left in ``folder``.
+    """
+    schema = arena.plain.schema
+    statement = ideal.text(ideal.INSERT_AND_NOTIFY, schema)
+    with arena.connect() as connection, Child(role="start", url=arena.url, schema=schema, folder=str(folder)):
+
+        def send() -> None:
+            args = Jsonb({"i": 0, "sent": time.monotonic()})
             connection.execute(statement, {"id": uuid7(), "args": args}, prepare=True)
-            time.sleep(arena.plan.pace)
-        return wait_for_delays(arena, folder, arena.plan.delays)
+
+        yield send

@@ -6,7 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from fairchild.bench import machine, tally
+from fairchild.bench import limits, machine, tally
 from fairchild.bench.arena import Arena, Tables
 from fairchild.bench.draining import Drained, drain, rest, run_workers, wait_for_delays
 from fairchild.bench.processes import BenchError, Unavailable, until
@@ -126,22 +126,40 @@ def drain_under_snapshot(arena: Arena) -> Held:
 class Delays:
     """Seconds from enqueue to the start of the task's body, woken by a notification and found by polling."""
 
+    raw: list[float]
+    """Of raw jobs, which an idle process starts by the shortest way there is."""
     notified: list[float]
     polled: list[float]
 
 
+TURNS = 10
+
+
 def start_delays(arena: Arena) -> Delays:
-    """One job at a time for an idle worker in another process; first with notifications, then without any."""
+    """One job at a time for an idle worker in another process; first with notifications, then without any.
+
+    Raw jobs take turns with those that are notified, since a machine's mood changes from one second to the next.
+    """
     tables, plan = arena.plain, arena.plan
     tables.empty()
     tables.settle()
-    with arena.folder() as folder, tables.worker(folder), tables.client.active():
+    with (
+        arena.folder() as folder,
+        arena.folder() as raw_folder,
+        tables.worker(folder),
+        limits.raw_starts(arena, raw_folder) as send_raw,
+        tables.client.active(),
+    ):
         rest(arena)
         tables.tasks.noop.enqueue(i=0)  # a first job, so that its statements are prepared
-        rest(arena)
-        for i in range(plan.delays):
-            tables.tasks.noop.enqueue(i=i, sent=time.monotonic())
-            time.sleep(plan.pace)
+        for turn in range(TURNS):
+            jobs = plan.delays * (turn + 1) // TURNS - plan.delays * turn // TURNS
+            for send in (send_raw, lambda: tables.tasks.noop.enqueue(i=0, sent=time.monotonic())):
+                time.sleep(plan.turn)
+                for _ in range(jobs):
+                    send()
+                    time.sleep(plan.pace)
+        raw = wait_for_delays(arena, raw_folder, plan.delays)
         notified = wait_for_delays(arena, folder, plan.delays)
         rest(arena)
         for i in range(plan.poll_delays):
@@ -152,7 +170,7 @@ def start_delays(arena: Arena) -> Delays:
             _insert_silently(tables, new)
             wait_for_delays(arena, folder, plan.delays + i + 1)
         polled = wait_for_delays(arena, folder, plan.delays + plan.poll_delays)[plan.delays :]
-    return Delays(notified, polled)
+    return Delays(raw, notified, polled)
 
 
 def _insert_silently(tables: Tables, new: NewJob) -> None:

@@ -24,6 +24,8 @@ class Plan:
     delays: int = 200
     """Jobs whose delay is measured, one each ``pace``."""
     pace: float = 0.05
+    turn: float = 0.6
+    """Rest between raw jobs and fairchild's, so that an idle worker has stopped looking again."""
     poll_delays: int = 30
     fan: int = 1000
     wide: int = 10_000

@@ -101,6 +101,19 @@ class Link:
             self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
         return self.connection.transaction()
 
+    def heard(self) -> bool:
+        """Take the notifications that have come, without waiting; whether there were any.
+
+        Raises if the connection is gone. ``notifies(timeout=0)`` does the same, and takes a tenth of the whole way from
+        a notification to the start of a job.
+        """
+        pgconn = self.connection.pgconn
+        pgconn.consume_input()
+        heard = False
+        while pgconn.notifies() is not None:
+            heard = True
+        return heard
+
     @property
     def encoding(self) -> str:
         """What text is sent in, by Python's name for it."""

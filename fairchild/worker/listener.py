@@ -19,7 +19,6 @@ PROBE_SECONDS = 2.0
 AGAIN_SECONDS = 60.0
 # The server drops a listener that has gone away without a word: one that does not read holds up vacuum everywhere.
 SESSION = "SET tcp_user_timeout = '30s'"
-MANY = 1000
 
 log = logging.getLogger("fairchild.worker")
 
@@ -32,6 +31,7 @@ class Listener:
         self._channel = channel
         self._wake = wake
         self._link: Link | None = None
+        self._selector: selectors.BaseSelector | None = None
         self._interrupted, self._interrupt = os.pipe()
 
     def step(self) -> float | None:
@@ -43,12 +43,9 @@ class Listener:
                 self._wake()
                 if link is None:  # a pooler stays deaf; a direct connection was only slow to hear
                     return None if self._database.pooled else AGAIN_SECONDS
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._interrupted, selectors.EVENT_READ)
-                selector.register(link.connection.fileno(), selectors.EVENT_READ)
-                selector.select(WAIT_SECONDS)
-            # Reads what has come, if anything; raises if the connection is gone.
-            if list(link.connection.notifies(timeout=0, stop_after=MANY)):
+            assert self._selector is not None
+            self._selector.select(WAIT_SECONDS)
+            if link.heard():
                 self._wake()
         except BaseException:
             self._close_link()
@@ -64,6 +61,9 @@ class Listener:
         with self._database.link() as other:  # a session's own notification comes back even through a pooler
             other.script("NOTIFY " + quote(self._channel))
         if list(link.connection.notifies(timeout=PROBE_SECONDS, stop_after=1)):
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(self._interrupted, selectors.EVENT_READ)
+            self._selector.register(link.connection.fileno(), selectors.EVENT_READ)
             return link
         self._close_link()
         log.warning(
@@ -83,6 +83,9 @@ class Listener:
         os.close(self._interrupt)
 
     def _close_link(self) -> None:
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
         if self._link is not None:
             self._link.connection.close()
             self._link = None
