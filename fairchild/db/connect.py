@@ -101,17 +101,17 @@ class Link:
             self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
         return self.connection.transaction()
 
-    def heard(self) -> bool:
-        """Take the notifications that have come, without waiting; whether there were any.
+    def heard(self) -> set[str]:
+        """Take the notifications that have come, without waiting: their payloads.
 
         Raises if the connection is gone. ``notifies(timeout=0)`` does the same, and takes a tenth of the whole way from
         a notification to the start of a job.
         """
         pgconn = self.connection.pgconn
         pgconn.consume_input()
-        heard = False
-        while pgconn.notifies() is not None:
-            heard = True
+        heard = set()
+        while (notification := pgconn.notifies()) is not None:
+            heard.add(notification.extra.decode("utf-8", "replace"))
         return heard
 
     @property

@@ -66,9 +66,13 @@ ASK_RUNNING = Sql(
     "ask_running",
     """
 WITH locked AS MATERIALIZED (
-  SELECT job_id FROM {claims} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE)
-UPDATE {claims} SET cancel_reason = coalesce(cancel_reason, %(reason)s)
- WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id""",
+  SELECT job_id FROM {claims} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE),
+asked AS (
+  UPDATE {claims} SET cancel_reason = coalesce(cancel_reason, %(reason)s)
+   WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id),
+told AS (
+  SELECT pg_notify(%(channel)s, %(cancel)s) FROM (SELECT count(*) AS n FROM asked) c WHERE c.n > 0)
+SELECT job_id FROM asked WHERE (SELECT count(*) FROM told) >= 0""",
 )
 STILL_PENDING = Sql("still_pending", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending'")
 
@@ -153,7 +157,8 @@ def cancel(link: Link, ids: Iterable[UUID], reason: str) -> tuple[list[UUID], li
 def _cancel_round(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID], list[UUID]]:
     """Cancel what can be found: (cancelled, asked to stop, still to be found)."""
     with link.atomic():
-        running = [row[0] for row in link.rows(ASK_RUNNING, {"ids": ids, "reason": reason})]
+        told = {"channel": wake.channel(link.schema), "cancel": wake.CANCEL}
+        running = [row[0] for row in link.rows(ASK_RUNNING, {"ids": ids, "reason": reason, **told})]
         rest = _without(ids, running)
         taken: list[UUID] = []
         for statement in (LEAVE_DUE, LEAVE_WAITING, LEAVE_READY):

@@ -38,13 +38,18 @@ VALUES (%(id)s, %(lease)s, %(name)s, %(hostname)s, %(pid)s, %(queues)s::text[], 
         %(metadata)s::jsonb)""",
 )
 
-# One per worker process and interval, whatever the number of its jobs.
+# One per worker process and interval, whatever the number of its jobs; and at once when somebody has asked for a job to
+# stop. Answers with all that this session was asked to stop: claims holds what runs now.
 BEAT = Sql(
     "beat",
     """
-UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
- WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
-RETURNING state""",
+WITH beaten AS (
+  UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
+   WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
+  RETURNING state)
+SELECT state, (SELECT jsonb_agg(jsonb_build_array(job_id, claim_id, cancel_reason)) FROM {claims}
+                WHERE session = %(id)s::uuid AND cancel_reason IS NOT NULL)
+  FROM beaten""",
 )
 
 # One that has stopped wakes the others, who may take what it has given back (and its own listener, which then ends).
@@ -58,14 +63,6 @@ WITH changed AS (
    WHERE id = %(id)s::uuid AND state <> 'dead'
   RETURNING state)
 SELECT pg_notify(%(channel)s, '') FROM changed WHERE state = 'stopped'""",
-)
-
-# What this session was asked to stop. The table holds what runs now.
-CANCEL_REQUESTS = Sql(
-    "cancel_requests",
-    """
-SELECT job_id, claim_id, cancel_reason FROM {claims}
- WHERE session = %(id)s::uuid AND cancel_reason IS NOT NULL""",
 )
 
 WATCH = Sql(
@@ -189,6 +186,17 @@ class Session(NamedTuple):
     metadata: dict[str, Any]
 
 
+class Beat(NamedTuple):
+    """What a session hears when it beats."""
+
+    state: str
+    asked: list[tuple[UUID, UUID, str]]
+    """(job, claim, reason) of each attempt of this session that somebody wants stopped."""
+
+
+_asked = msgspec.json.Decoder(list[tuple[UUID, UUID, str]])
+
+
 class Watched(NamedTuple):
     """A session as an observer sees it."""
 
@@ -205,20 +213,18 @@ def open_session(link: Link, session: Session) -> None:
     link.rows(OPEN_SESSION, params)
 
 
-def beat(link: Link, session: UUID) -> str | None:
-    """Count one more beat: the session's state, or None if it was declared dead."""
+def beat(link: Link, session: UUID) -> Beat | None:
+    """Count one more beat. None: the session was declared dead."""
     rows = link.rows(BEAT, {"id": session})
-    return rows[0][0] if rows else None
+    if not rows:
+        return None
+    state, asked = rows[0]
+    return Beat(state, [] if asked is None else _asked.decode(asked))
 
 
 def set_state(link: Link, session: UUID, state: str) -> None:
     """Move a living session to 'draining' or 'stopped'."""
     link.rows(SET_STATE, {"id": session, "state": state, "channel": wake.channel(link.schema)})
-
-
-def cancel_requests(link: Link, session: UUID) -> list[tuple[UUID, UUID, str]]:
-    """(job, claim, reason) of each attempt of this session that somebody wants stopped."""
-    return [(row[0], row[1], row[2]) for row in link.rows(CANCEL_REQUESTS, {"id": session})]
 
 
 def watch(link: Link) -> list[Watched]:

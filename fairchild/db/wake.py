@@ -6,6 +6,9 @@ import hashlib
 from functools import lru_cache
 from typing import Any
 
+CANCEL = "cancel"
+"""The payload of a notification that running jobs were asked to stop. All others mean that there is something to do."""
+
 
 @lru_cache(maxsize=64)
 def channel(schema: str) -> str:

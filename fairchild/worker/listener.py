@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from fairchild.db.connect import Database, Link
 from fairchild.db.statement import quote
+from fairchild.db.wake import CANCEL
 
 WAIT_SECONDS = 10.0
 PROBE_SECONDS = 2.0
@@ -24,12 +25,13 @@ log = logging.getLogger("fairchild.worker")
 
 
 class Listener:
-    """The step of the listener's loop: waits on a connection of its own, and wakes."""
+    """The step of the listener's loop: waits on a connection of its own, and wakes; lets beat where jobs are to stop."""
 
-    def __init__(self, database: Database, channel: str, wake: Callable[[], None]) -> None:
+    def __init__(self, database: Database, channel: str, wake: Callable[[], None], beat: Callable[[], None]) -> None:
         self._database = database
         self._channel = channel
         self._wake = wake
+        self._beat = beat
         self._link: Link | None = None
         self._selector: selectors.BaseSelector | None = None
         self._interrupted, self._interrupt = os.pipe()
@@ -45,7 +47,10 @@ class Listener:
                     return None if self._database.pooled else AGAIN_SECONDS
             assert self._selector is not None
             self._selector.select(WAIT_SECONDS)
-            if link.heard():
+            heard = link.heard()
+            if CANCEL in heard:
+                self._beat()
+            if heard - {CANCEL}:
                 self._wake()
         except BaseException:
             self._close_link()

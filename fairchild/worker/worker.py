@@ -128,7 +128,7 @@ class Worker:
             self._claiming = Loop("claimer", self._claimer.step)
             self._pool.on_room = self._room
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
-            self._listener = Listener(database, channel(database.schema), self._hear)
+            self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
             self._listening = Loop("listener", self._listener.step)
             self._observer = Observer(uuid4(), self.heartbeat_interval)
             self._observing = Loop("observer", self._observe)
@@ -297,12 +297,12 @@ class Worker:
 
     def _beat_once(self, link: Link) -> None:
         assert self.session is not None
-        state = lease.beat(link, self.session)
-        if state is None:
+        heard = lease.beat(link, self.session)
+        if heard is None:
             self._declared_dead()
             return
-        self._claimer.paused = state == "paused"
-        for job_id, claim_id, reason in lease.cancel_requests(link, self.session):
+        self._claimer.paused = heard.state == "paused"
+        for job_id, claim_id, reason in heard.asked:
             attempt = self._pool.find(job_id, claim_id)
             if attempt is not None:
                 attempt.interrupt("cancelled", reason)

@@ -254,7 +254,7 @@ SEEN_ELSEWHERE = {
     # After a lost reply, of one table that holds what runs now.
     "claim": {"FIND_CLAIM"},
     # Once in a worker's life, once an interval on tables of a few rows, or once a minute.
-    "lease": {"OPEN_SESSION", "SET_STATE", "CANCEL_REQUESTS", "WATCH", "DECLARE_DEAD", "LEFT_BEHIND", "PRUNE_SESSIONS",
+    "lease": {"OPEN_SESSION", "SET_STATE", "WATCH", "DECLARE_DEAD", "LEFT_BEHIND", "PRUNE_SESSIONS",
               "PRUNE_CATALOGS", "ROLL_UP"},
 }  # fmt: skip
 

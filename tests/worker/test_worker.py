@@ -284,7 +284,7 @@ def test_cancelling_a_running_job_reaches_its_check(app: App) -> None:
             job.check()
             threading.Event().wait(0.005)
 
-    app.work(lease=1.2)
+    app.work(lease=400.0, heartbeat_interval=100.0)  # no beat would come in time: it is heard of at once
     job = long.enqueue()
     assert started.wait(PATIENCE)
     job.cancel("not needed")
