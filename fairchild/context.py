@@ -21,6 +21,7 @@ from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
     AttemptTimedOut,
+    Interrupt,
     LeaseLost,
     NotConnected,
     SpawnAfterEnd,
@@ -148,11 +149,11 @@ class CurrentJob(Job):
     def interrupt(self, kind: str, message: str) -> None:
         """Ask the attempt to stop; ``check()`` raises from now on. The first reason stays."""
         if self._signal is None:
-            error = _INTERRUPTS[kind]
+            error = INTERRUPTS[kind]
             self._signal = lambda: error(message)
 
 
-_INTERRUPTS: dict[str, type[BaseException]] = {
+INTERRUPTS: dict[str, type[Interrupt]] = {
     "cancelled": AttemptCancelled,
     "interrupted": AttemptInterrupted,
     "lost": LeaseLost,
@@ -202,6 +203,11 @@ class entered:  # noqa: N801 - used like a function
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
+
+
+def leave() -> None:
+    """This thread runs no job any more, wherever it was interrupted."""
+    _current.set(None)
 
 
 @contextmanager
@@ -254,6 +260,7 @@ __all__ = [
     "get_current_fairchild",
     "get_current_job",
     "is_inside_task",
+    "leave",
     "require_client",
     "set_default",
     "unset_default",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import ctypes
 import logging
 import random
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from fairchild import codec
-from fairchild.context import CurrentJob, Enqueuer, entered
+from fairchild.context import INTERRUPTS, CurrentJob, Enqueuer, entered, leave
 from fairchild.db.claim import Claimed
 from fairchild.db.finish import Ended
 from fairchild.errors import (
@@ -25,6 +26,7 @@ from fairchild.errors import (
     AttemptInterrupted,
     AttemptTimedOut,
     DependencyHasNoResult,
+    Interrupt,
     InvalidArguments,
     LeaseLost,
     NotSerializable,
@@ -33,6 +35,7 @@ from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
+from fairchild.worker.watch import Watch
 
 log = logging.getLogger("fairchild.worker")
 
@@ -40,6 +43,8 @@ MAX_MESSAGE = 8_000
 MAX_TRACEBACK = 32_000
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
+_gate = threading.Lock()
+"""Around the raising of an interrupt in a thread, and around the end of the task there."""
 
 Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
 
@@ -65,12 +70,55 @@ class Attempt:
         self._arguments: dict[str, Any] = {}
         self._deadline: float | None = None
         self._over = False
+        self._thread: int | None = None
+        """Where the task runs now: the thread in which an interrupt may be raised. Under ``_gate``."""
+        self._watch: Watch | None = None
+        self._stop_coroutine: Callable[[], None] | None = None
+        self.interrupted_at: float | None = None
+        """When an interrupt was raised in it first."""
+        self.stuck = False
 
     def interrupt(self, kind: str, message: str) -> None:
         """Ask the task to stop, now or as soon as it starts; see ``CurrentJob.check``."""
         self._asked = (kind, message)
         if self.job is not None:
             self.job.interrupt(kind, message)
+        if self._watch is not None:
+            self._watch.add(self)
+
+    def due(self, now: float, polite: float) -> float | None:
+        """When its thread is to be interrupted, if ever; one that was asked to stop gets ``polite`` seconds."""
+        return self._deadline if self._asked is None else now + polite
+
+    def interrupt_thread(self, now: float) -> bool:
+        """Raise in the task's thread what ends it, if that is due; whether its task still runs."""
+        with _gate:
+            if self._thread is None:
+                return False
+            interrupt = self._interrupt_now(now)
+            if interrupt is not None:
+                self.interrupted_at = self.interrupted_at or now
+                if self._stop_coroutine is not None:
+                    self._stop_coroutine()
+                else:
+                    _raise_in(self._thread, interrupt)
+            return True
+
+    def _interrupt_now(self, now: float) -> type[Interrupt] | None:
+        if self._asked is not None:
+            kind, message = self._asked
+            return _speaking(INTERRUPTS[kind], message)
+        if self._deadline is not None and now >= self._deadline:
+            message = f"job {self.claimed.job_id} ran past its timeout of {self.claimed.timeout} s"
+            return _speaking(AttemptTimedOut, message)
+        return None
+
+    def _shield(self) -> None:
+        """From here on no interrupt arrives: the task is over. One that is on its way is taken back."""
+        with _gate:
+            thread, self._thread = self._thread, None
+            if thread is not None and self.interrupted_at is not None:
+                _raise_in(thread, None)
 
     def forget(self) -> None:
         """Drop what it holds of the job's data."""
@@ -78,16 +126,22 @@ class Attempt:
         self.values = {}
         self._arguments = {}
 
-    def run(self, task: Task[Any, Any], run_coroutine: Callable[[Coroutine[Any, Any, Any], CurrentJob], Any]) -> Ended:
+    def run(self, task: Task[Any, Any], coroutines: CoroutineLoop, watch: Watch) -> Ended:
         """Run the task and say what it came to. Never raises."""
+        self._watch = watch
+        started = time.monotonic()
         try:
-            return self._run(task, run_coroutine)
+            try:
+                ended = self._run(task, coroutines, started)
+            except Interrupt as late:  # raised between the task's end and our hearing of it
+                self._shield()
+                ended = self._error(task, late)
+            return self._closed(task, ended, started)
         except BaseException as error:
             log.exception("job %s (%s): its outcome could not be put together", self.claimed.job_id, self.claimed.task)
             return self.refused(f"the outcome could not be put together: {type(error).__name__}: {_text(error)}")
 
-    def _run(self, task: Task[Any, Any], run_coroutine: Callable[[Coroutine[Any, Any, Any], CurrentJob], Any]) -> Ended:
-        started = time.monotonic()
+    def _run(self, task: Task[Any, Any], coroutines: CoroutineLoop, started: float) -> Ended:
         try:
             positional, keywords = self._prepare(task, started)
         except (DependencyHasNoResult, InvalidArguments) as error:
@@ -97,12 +151,32 @@ class Attempt:
             return self._failed(error, "invalid_args", "invalid_args")
         try:
             with entered(self):
+                self._thread = threading.get_ident()
+                if self._deadline is not None or self._asked is not None:
+                    assert self._watch is not None
+                    self._watch.add(self)
                 value = task.fn(*positional, **keywords)
                 if task.is_async:
-                    value = run_coroutine(value, self.current())
-            ended = self._value(task, value)
+                    value = self._await(coroutines, value)
+            self._shield()
+            return self._value(task, value)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
-            ended = self._error(task, error)
+            self._shield()
+            leave()  # an interrupt may have come in the middle of leaving
+            return self._error(task, error)
+
+    def _await(self, coroutines: CoroutineLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        answer, stop = coroutines.start(coroutine, self.current())
+        self._stop_coroutine = stop
+        try:
+            return answer.result()
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            interrupt = self._interrupt_now(time.monotonic()) if self.interrupted_at is not None else None
+            if interrupt is None:
+                raise
+            raise interrupt from None
+
+    def _closed(self, task: Task[Any, Any], ended: Ended, started: float) -> Ended:
         self._close()
         if self.job is not None:
             ended.meta = self.job.changed_meta()
@@ -325,6 +399,21 @@ class Attempt:
         )  # fmt: skip
 
 
+def _speaking(kind: type[Interrupt], message: str) -> type[Interrupt]:
+    """A class like ``kind`` whose instances say ``message``: what is raised from outside is made without arguments."""
+
+    def say(self: Interrupt) -> None:
+        BaseException.__init__(self, message)
+
+    return type(kind.__name__, (kind,), {"__init__": say, "__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _raise_in(thread: int, interrupt: type[Interrupt] | None) -> None:
+    """Have a thread raise at its next step of Python code; None takes back what it has not raised yet."""
+    what = None if interrupt is None else ctypes.py_object(interrupt)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+
+
 def _moment(seconds: float) -> datetime | None:
     try:
         return datetime.fromtimestamp(seconds, timezone.utc)
@@ -373,13 +462,16 @@ class CoroutineLoop:
         self._lock = threading.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], job: CurrentJob) -> Any:
-        """Run a coroutine as part of ``job`` and wait for its value in this thread."""
+    def start(
+        self, coroutine: Coroutine[Any, Any, Any], job: CurrentJob
+    ) -> tuple[concurrent.futures.Future[Any], Callable[[], None]]:
+        """Start a coroutine as part of ``job``: what will have its value, and what cancels it."""
         with self._lock:
             loop = self._loop
             if loop is None or loop.is_closed():
                 loop = self._start()
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        tasks: list[asyncio.Task[None]] = []
 
         async def guarded() -> None:  # an escaping SystemExit would end the loop for everybody
             try:
@@ -387,16 +479,25 @@ class CoroutineLoop:
             except BaseException as error:  # noqa: BLE001 - carried to the runner's thread
                 answer.set_exception(error)
 
-        with entered(job):
-            loop.call_soon_threadsafe(lambda: self._tasks.add(loop.create_task(guarded())), context=copy_context())
-        try:
-            return answer.result()
-        finally:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(self._forget)
+        def create() -> None:
+            task = loop.create_task(guarded())
+            tasks.append(task)
+            self._tasks.add(task)
+            task.add_done_callback(ended)
 
-    def _forget(self) -> None:
-        self._tasks = {task for task in self._tasks if not task.done()}
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not answer.done():  # cancelled before its first step
+                coroutine.close()
+                answer.cancel()
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+
+        with entered(job):
+            loop.call_soon_threadsafe(create, context=copy_context())
+        return answer, cancel
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = self._loop = asyncio.new_event_loop()

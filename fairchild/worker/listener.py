@@ -25,7 +25,7 @@ log = logging.getLogger("fairchild.worker")
 
 
 class Listener:
-    """The step of the listener's loop: waits on a connection of its own, and wakes; lets beat where jobs are to stop."""
+    """The step of the listener's loop: waits on a connection of its own, wakes, and lets beat if jobs are to stop."""
 
     def __init__(self, database: Database, channel: str, wake: Callable[[], None], beat: Callable[[], None]) -> None:
         self._database = database

@@ -7,6 +7,7 @@ a time, or a few when jobs have been very short, so that a queue's cost is share
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from fairchild.db.finish import Ended
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
 from fairchild.worker.pace import Pace
+from fairchild.worker.watch import Watch
+
+log = logging.getLogger("fairchild.worker")
 
 Key = tuple[int, int]
 """(job, claim), as the numbers that their ids are: this process may come to hold a job again while an attempt of it
@@ -41,6 +45,10 @@ class Pool:
         self.idle = threading.Condition(self._lock)
         self.on_room: Callable[[], None] = lambda: None
         self.coroutines = CoroutineLoop(self._start_thread)
+        self.watch = Watch(self._start_thread, self._replace)
+        self.stuck = 0
+        """Runner threads that go on with a job though they were told to stop."""
+        self.ever_stuck = 0
 
     def start(self) -> None:
         """Start the runner threads."""
@@ -57,13 +65,13 @@ class Pool:
     def room(self) -> int:
         """How many jobs may be claimed now: free threads, and what they run in about 50 ms if jobs are short."""
         with self._lock:
-            return self.size + self.pace.ahead(time.monotonic()) - len(self._held)
+            return self.size + self.stuck + self.pace.ahead(time.monotonic()) - len(self._held)
 
     def wants_more(self) -> bool:
         """Whether a claim is worth its while: a thread is free, or half of what may be held ahead is used up."""
         with self._lock:
             waiting = len(self._held) - self._busy
-            return len(self._held) < self.size or waiting <= self.pace.ahead(time.monotonic()) // 2
+            return len(self._held) < self.size + self.stuck or waiting <= self.pace.ahead(time.monotonic()) // 2
 
     def held_of(self, queue: str) -> int:
         """How many held jobs came from ``queue``."""
@@ -160,6 +168,7 @@ class Pool:
     def stop(self, timeout: float) -> bool:
         """Let every thread end after its current job; whether all did within ``timeout`` seconds."""
         self.coroutines.stop()
+        self.watch.stop()
         for _ in range(self.size):
             self._queue.put(None)
         deadline = time.monotonic() + timeout
@@ -179,13 +188,33 @@ class Pool:
                 self._busy += 1
             task = self._registry.find(attempt.claimed.task)
             # None: it was registered when the job was claimed, and is no longer.
-            ended = attempt.give_back() if task is None else attempt.run(task, self.coroutines.run)
+            ended = attempt.give_back() if task is None else attempt.run(task, self.coroutines, self.watch)
             with self._lock:
                 self._busy -= 1
+                self.stuck -= attempt.stuck
                 attempt.ended = attempt.ran = True
                 attempt.seconds = time.monotonic() - started
                 dropped = attempt.released
             if not dropped:
                 self._done(ended)
+            replaced = attempt.stuck
             attempt.forget()
             del attempt, ended  # their values are not kept until the next job comes
+            if replaced:
+                return
+
+    def _replace(self, attempt: Attempt) -> None:
+        """Another thread for one that does not come back; should it, it ends after its job."""
+        with self._lock:
+            if attempt.ended:
+                return
+            attempt.stuck = True
+            self.stuck += 1
+            self.ever_stuck += 1
+        log.warning(
+            "job %s (%s) does not stop: it swallows its interrupt, or runs code that is not Python. It still runs and "
+            "holds its claim; its thread is replaced by another. %d threads of this worker are stuck",
+            attempt.claimed.job_id, attempt.claimed.task, self.stuck,
+        )  # fmt: skip
+        self._start_thread("runner", self._run)
+        self.on_room()

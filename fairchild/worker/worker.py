@@ -56,6 +56,8 @@ class Worker:
     ``queues``: names, or ``{name: slots}``; None is every queue with jobs whose task is registered here.
     ``concurrency``: how many jobs run at once. ``lease``: seconds; a worker that has not beaten for half of it is
     taken for dead by the others and its jobs run elsewhere. ``shutdown_timeout``: seconds that running jobs get to end.
+    ``max_stuck``: how many threads may be stuck in jobs that do not stop before the process should be replaced
+    (default: half of them).
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Worker:
         heartbeat_interval: float | None = None,
         poll_interval: float = 1.0,
         shutdown_timeout: float = 30.0,
+        max_stuck: int | None = None,
     ) -> None:
         self._queues = parse_queues(queues)
         if not 1 <= concurrency <= MAX_CONCURRENCY or concurrency != int(concurrency):
@@ -85,6 +88,9 @@ class Worker:
         self.concurrency = concurrency
         self.lease = lease
         self.shutdown_timeout = shutdown_timeout
+        if max_stuck is not None and max_stuck < 0:
+            raise UsageError(f"max_stuck must not be negative, got {max_stuck!r}")
+        self.max_stuck = max(1, concurrency // 2) if max_stuck is None else max_stuck
         self._given_name = None if name is None else check_text("worker name", name)
         self.name = self._given_name or own_name()
         self._poll_interval = poll_interval
@@ -241,6 +247,11 @@ class Worker:
     def alive(self) -> bool:
         """Whether it has been started and all its loops are running."""
         return self._started and self._claiming.alive() and self._beating.alive() and self._finisher.alive()
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether more threads are stuck than may be: only another process can be rid of them."""
+        return self._started and self._pool.stuck > self.max_stuck
 
     @property
     def statements(self) -> int:

@@ -118,6 +118,12 @@ class WorkerPool:
                     log.error("a loop of the worker has died; stopping")
                     self.ended_well = False
                     break
+                if self.worker.worn_out:
+                    log.error(
+                        "more than %d threads are stuck in jobs that do not stop; stopping", self.worker.max_stuck
+                    )
+                    self.ended_well = False
+                    break
             if not self._stopped.is_set():
                 self.stop()
         finally:
@@ -139,7 +145,7 @@ class WorkerPool:
             if not worker.alive:
                 code = 1
                 break
-            if self._used_up():
+            if self._used_up() or worker.worn_out:
                 code = RECYCLED
                 break
         worker.stop()

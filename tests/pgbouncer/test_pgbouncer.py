@@ -146,7 +146,7 @@ def test_jobs_workflows_cancel_and_retry_work_through_the_pooler(
 
 def test_a_deaf_connection_is_never_taken_for_a_listening_one(client: Fairchild) -> None:
     for _ in range(5):
-        listener = Listener(client.database, "fairchild:probe", lambda: None)
+        listener = Listener(client.database, "fairchild:probe", lambda: None, lambda: None)
         assert listener.step() is None
         listener.close()
 
