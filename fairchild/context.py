@@ -33,6 +33,8 @@ from fairchild.job import Job, NewJob
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fairchild.db.unit import Unit
+
 
 MAX_DEPTH = 64
 MAX_CHILDREN = 100_000
@@ -45,6 +47,7 @@ class Enqueuer(Protocol):
 
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]: ...
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]: ...
+    def open_unit(self) -> Unit: ...
     @property
     def max_payload_bytes(self) -> int: ...
 
@@ -63,6 +66,7 @@ class CurrentJob(Job):
     _closed: bool = field(default=False, repr=False)
     _meta_json: bytes | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _unit: Callable[[], Unit] | None = field(default=None, repr=False)
 
     def __fairchild_reference__(self) -> NoReturn:
         raise UsageError(f"job {self.id} cannot be passed to a task while it runs: it would wait for itself")
@@ -108,6 +112,33 @@ class CurrentJob(Job):
         merged = {**self.meta, **changes}
         self._meta_json = codec.encode(merged, limit=self.max_payload_bytes, root="meta").json
         self.meta = codec.decode(self._meta_json)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """``with job.transaction() as conn:`` what is written through ``conn`` commits with the attempt's completion.
+
+        ``conn`` is a psycopg connection in a transaction that stays open until the task has returned; then its
+        completion, its result and its children are recorded in it and all is committed at once. If the attempt fails,
+        is retried, snoozed or cancelled, or if the job belongs to another attempt by then, nothing of it is kept. A
+        second block goes on in the same transaction; a block that raises is undone alone.
+
+        In a task that is called directly, without a worker, the block is a transaction of its own. Raises StoreError.
+        """
+        if self._closed:
+            raise UsageError(f"job {self.id}: its attempt {self.attempt} has ended, and with it its transaction")
+        if self._unit is not None:
+            unit = self._unit()
+            with unit.part():
+                yield unit.connection
+            return
+        unit = require_client("open a transaction").open_unit()
+        try:
+            with unit.part():
+                yield unit.connection
+        except BaseException:
+            unit.rollback()
+            raise
+        unit.commit()
 
     def changed_meta(self) -> bytes | None:
         """The meta as JSON text if this attempt changed it."""

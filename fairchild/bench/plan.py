@@ -14,7 +14,7 @@ class Plan:
     """Jobs enqueued one at a time."""
     bulk: int = 20_000
     """Jobs enqueued in bulk."""
-    drain: int = 50_000
+    drain: int = 100_000
     """Jobs of a drain."""
     slow_drain: int = 20_000
     long: int = 100_000

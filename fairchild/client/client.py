@@ -17,6 +17,7 @@ from fairchild.config import Config
 from fairchild.db import browse, control, migrate
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
+from fairchild.db.unit import Unit
 from fairchild.errors import (
     InvalidArguments,
     JobCancelled,
@@ -297,6 +298,10 @@ class Fairchild:
                 )
             )
         return made
+
+    def open_unit(self) -> Unit:
+        """A transaction that stays open, for ``job.transaction()``."""
+        return Unit(self.database)
 
     def using(self, connection: Any) -> Using:
         """``fc.using(conn).enqueue(...)``: everything enqueued through it belongs to that connection's transaction."""

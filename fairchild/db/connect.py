@@ -422,6 +422,24 @@ _TRANSIENT_CLASSES = ("08", "53", "57", "58")
 _TRANSIENT_STATES = ("40001", "40P01", "55P03", "25006", "25P03", "26000", "42P05", "0A000")
 
 
+def is_reply_lost(error: BaseException) -> bool:
+    """Whether nobody knows if the statement that failed so was done."""
+    if isinstance(error, StoreError) and error.__cause__ is not None:
+        error = error.__cause__
+    state = getattr(error, "sqlstate", None)
+    return isinstance(error, REPLY_LOST) and (state is None or state[:2] in ("08", "57"))
+
+
+def was_cancelled(error: BaseException) -> bool:
+    """Whether somebody had the statement that failed so broken off."""
+    return getattr(error, "sqlstate", None) == "57014"
+
+
+def was_idle(error: BaseException) -> bool:
+    """Whether the server ended a transaction because nothing was done in it for too long."""
+    return getattr(error, "sqlstate", None) == "25P03"
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same statement may well succeed in a moment, perhaps on another connection."""
     if isinstance(error, StoreError) and error.__cause__ is not None:

@@ -299,6 +299,11 @@ def _value_edges(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID]])
     return recount(link, list({ended.job_id for ended in kept if foreign.get(ended.job_id)}))
 
 
+def was_recorded(link: Link, job_id: UUID, claim_id: UUID) -> bool:
+    """Whether the outcome of a claim has been recorded."""
+    return _why(link, [(job_id, claim_id)])[job_id] == "already"
+
+
 def _why(link: Link, lost: list[tuple[UUID, UUID]]) -> dict[UUID, str]:
     if not lost:
         return {}

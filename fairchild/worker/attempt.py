@@ -20,7 +20,9 @@ from uuid import UUID
 from fairchild import codec
 from fairchild.context import INTERRUPTS, CurrentJob, Enqueuer, entered, leave
 from fairchild.db.claim import Claimed
-from fairchild.db.finish import Ended
+from fairchild.db.connect import is_transient, was_cancelled, was_idle
+from fairchild.db.finish import Applied, Ended
+from fairchild.db.unit import CommitUnknown, Unit
 from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
@@ -41,6 +43,7 @@ log = logging.getLogger("fairchild.worker")
 
 MAX_MESSAGE = 8_000
 MAX_TRACEBACK = 32_000
+ASK_AGAIN_SECONDS = 1.0
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
 _gate = threading.Lock()
@@ -77,6 +80,9 @@ class Attempt:
         self.interrupted_at: float | None = None
         """When an interrupt was raised in it first."""
         self.stuck = False
+        self._unit: Unit | None = None
+        self.applied: Applied | None = None
+        """What recording it came to, if that was done in the task's own transaction."""
 
     def interrupt(self, kind: str, message: str) -> None:
         """Ask the task to stop, now or as soon as it starts; see ``CurrentJob.check``."""
@@ -102,7 +108,9 @@ class Attempt:
                     self._stop_coroutine()
                 else:
                     _raise_in(self._thread, interrupt)
-            return True
+        if interrupt is not None and self._unit is not None:
+            self._unit.cancel()
+        return True
 
     def _interrupt_now(self, now: float) -> type[Interrupt] | None:
         if self._asked is not None:
@@ -136,7 +144,8 @@ class Attempt:
             except Interrupt as late:  # raised between the task's end and our hearing of it
                 self._shield()
                 ended = self._error(task, late)
-            return self._closed(task, ended, started)
+            ended = self._closed(task, ended, started)
+            return ended if self._unit is None else self._end_unit(task, self._unit, ended)
         except BaseException as error:
             log.exception("job %s (%s): its outcome could not be put together", self.claimed.job_id, self.claimed.task)
             return self.refused(f"the outcome could not be put together: {type(error).__name__}: {_text(error)}")
@@ -163,7 +172,55 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
             self._shield()
             leave()  # an interrupt may have come in the middle of leaving
+            return self._error(task, self._reason_of(error))
+
+    def _reason_of(self, error: BaseException) -> BaseException:
+        """A statement that was broken off by an interrupt failed of that interrupt."""
+        interrupt = self._interrupt_now(time.monotonic()) if self.interrupted_at is not None else None
+        return (
+            error if interrupt is None or not was_cancelled(error) else interrupt().with_traceback(error.__traceback__)
+        )
+
+    def _open_unit(self) -> Unit:
+        with _making:
+            if self._unit is None:
+                self._unit = self.client.open_unit()
+            return self._unit
+
+    def _end_unit(self, task: Task[Any, Any], unit: Unit, ended: Ended) -> Ended:
+        """The task's own transaction ends with the attempt: recorded in it and committed, or rolled back."""
+        if ended.state not in ("completed", "waiting"):
+            unit.rollback()
+            return ended
+        applied: Applied | None
+        try:
+            applied = unit.complete(ended)
+        except CommitUnknown as error:
+            applied = self._resolve(unit, ended, error)
+        except Exception as error:  # noqa: BLE001 - a constraint that is checked late is the task's own failure
+            if is_transient(error) and not was_idle(error):
+                return self.give_back(
+                    f"the transaction of the job was lost, and nothing of it was kept: {_text(error)}"
+                )
             return self._error(task, error)
+        if applied is None:
+            return self.give_back(
+                "the connection was lost before the job's transaction committed; nothing of it was kept"
+            )
+        if not applied.stopped:
+            self.applied = applied
+        return ended
+
+    def _resolve(self, unit: Unit, ended: Ended, lost: CommitUnknown) -> Applied | None:
+        """Ask until the database says whether it has committed. None: it has not."""
+        log.warning("job %s: the reply to its commit was lost (%s); asking what came of it", self.claimed.job_id, lost)
+        while not self.released:
+            try:
+                return Applied({}, [], 0) if unit.resolve(ended) else None
+            except Exception as error:  # noqa: BLE001 - whatever it is, the answer is still to be had
+                log.warning("job %s: cannot ask yet: %s", self.claimed.job_id, _text(error))
+                time.sleep(random.uniform(0, ASK_AGAIN_SECONDS))
+        return Applied({ended.job_id: "unknown"}, [], 0)
 
     def _await(self, coroutines: CoroutineLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
         answer, stop = coroutines.start(coroutine, self.current())
@@ -243,6 +300,7 @@ class Attempt:
             fence=claimed.fence,
             client=self.client,
             max_payload_bytes=self.client.max_payload_bytes,
+            _unit=self._open_unit,
         )
         if self._deadline is not None:
             job.set_deadline(self._deadline)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from fairchild.db.finish import Ended
+from fairchild.db.finish import Applied, Ended
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
 from fairchild.worker.pace import Pace
@@ -44,6 +44,7 @@ class Pool:
         self.last_start = time.monotonic()
         self.idle = threading.Condition(self._lock)
         self.on_room: Callable[[], None] = lambda: None
+        self.on_recorded: Callable[[list[Ended], Applied], None] = lambda batch, _: self.recorded(batch)
         self.coroutines = CoroutineLoop(self._start_thread)
         self.watch = Watch(self._start_thread, self._replace)
         self.stuck = 0
@@ -195,7 +196,9 @@ class Pool:
                 attempt.ended = attempt.ran = True
                 attempt.seconds = time.monotonic() - started
                 dropped = attempt.released
-            if not dropped:
+            if attempt.applied is not None:
+                self.on_recorded([ended], attempt.applied)
+            elif not dropped:
                 self._done(ended)
             replaced = attempt.stuck
             attempt.forget()

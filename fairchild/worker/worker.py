@@ -95,6 +95,7 @@ class Worker:
         self.name = self._given_name or own_name()
         self._poll_interval = poll_interval
         self._state = threading.Lock()
+        self._counting = threading.Lock()
         self._started = False
         self._cut = False
         self.session: UUID | None = None
@@ -133,6 +134,7 @@ class Worker:
             )
             self._claiming = Loop("claimer", self._claimer.step)
             self._pool.on_room = self._room
+            self._pool.on_recorded = self._applied
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
             self._listening = Loop("listener", self._listener.step)
@@ -259,12 +261,9 @@ class Worker:
         return self._claimer.statements + self._finisher.statements
 
     def _applied(self, batch: list[Ended], applied: Applied) -> None:
-        for ended in batch:
-            state = "cancelled" if applied.stopped and ended.job_id in applied.stopped else ended.state
-            if state in self.counts and not (applied.lost and ended.job_id in applied.lost):
-                self.counts[state] += 1
+        with self._counting:
+            self._count(batch, applied)
         for job_id, why in applied.lost.items():
-            self.counts["lost"] += 1
             if why != "already":
                 log.warning(
                     "job %s: this worker's attempt had lost its claim (%s); its outcome was dropped and nothing was "
@@ -275,6 +274,13 @@ class Worker:
         if applied.promoted:
             self.wake()
         self.client.jobs_ended()
+
+    def _count(self, batch: list[Ended], applied: Applied) -> None:
+        for ended in batch:
+            state = "cancelled" if applied.stopped and ended.job_id in applied.stopped else ended.state
+            if state in self.counts and not (applied.lost and ended.job_id in applied.lost):
+                self.counts[state] += 1
+        self.counts["lost"] += len(applied.lost)
 
     def _open_session(self) -> None:
         schemas = self.client.registry.get_task_schemas()

@@ -47,7 +47,7 @@ def test_a_tasks_own_handlers_let_it_pass_and_its_cleaning_up_runs(app: App) -> 
     def careful() -> None:
         try:
             spin()
-        except Exception:
+        except Exception:  # noqa: BLE001 - as careless tasks have it
             seen.append("except Exception")
         finally:
             seen.append("finally")
@@ -202,8 +202,7 @@ def test_a_thread_that_does_not_come_back_is_replaced_and_its_job_stays_running(
     go_on.set()
     (done,) = app.wait(job)
     assert (done.state, done.reason) == ("failed", "timeout")
-    eventually(lambda: worker._pool.stuck == 0)
-    assert not worker.worn_out
+    eventually(lambda: not worker.worn_out)
     assert worker._pool.ever_stuck == 1
     assert app.result(other.enqueue()) == "done"
     eventually(lambda: sum(each.is_alive() for each in worker._pool._threads if "runner" in each.name) == 1)
