@@ -75,6 +75,14 @@ def worker(
             help="Seconds that running jobs get to end when stopped.",
         ),
     ] = 30.0,
+    exit_when_unhealthy: Annotated[
+        float | None,
+        option(
+            "--exit-when-unhealthy",
+            env="WORKER_EXIT_WHEN_UNHEALTHY",
+            help="Exit when no look for jobs has succeeded for so many seconds. Without it, try for ever.",
+        ),
+    ] = None,
     log_level: Annotated[
         LogLevel,
         option("--log-level", env=["WORKER_LOG_LEVEL", "LOG_LEVEL"], help="What is logged.", case_sensitive=False),
@@ -118,6 +126,7 @@ def worker(
             heartbeat_interval=heartbeat_interval,
             poll_interval=poll_interval,
             shutdown_timeout=shutdown_timeout,
+            exit_when_unhealthy=exit_when_unhealthy,
         )
         pool.start()
     if not pool.ended_well or pool.signals == 0:

@@ -11,10 +11,10 @@ count may be wrong. What one part of a look fails of does not keep the others fr
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from uuid import UUID
 
+from fairchild import clock
 from fairchild.db import lease, settle
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
@@ -41,7 +41,7 @@ class Observer:
         self.own = own
         self._interval = interval
         self._seen: dict[UUID, _Seen] = {}
-        self._last_look = time.monotonic()
+        self._last_look = clock.now()
         self._next_tidy = self._last_look + TIDY_SECONDS
         self._next_sweep = 0.0
         self._audited = UUID(int=0)
@@ -50,7 +50,7 @@ class Observer:
     def look(self, link: Link) -> int:
         """One look: declare who is dead, give back what they held, keep waiting jobs moving; jobs given back."""
         sessions = lease.watch(link)
-        now = time.monotonic()
+        now = clock.now()
         for dead in self.judge(sessions, now):
             if lease.declare_dead(link, dead):
                 log.warning("worker session %s is dead: no beat for %.1f s", dead.id, dead.lease / 2)
@@ -62,8 +62,8 @@ class Observer:
         self.rescued += rescued
         if waiting and now >= self._next_sweep:
             self._keep_moving(link)
-            cost = time.monotonic() - now
-            self._next_sweep = time.monotonic() + cost * SWEEP_SHARE
+            cost = clock.now() - now
+            self._next_sweep = clock.now() + cost * SWEEP_SHARE
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY_SECONDS
             lease.tidy(link)

@@ -77,6 +77,8 @@ class Claimer:
         self._unresolved: list[Claimed] = []
         self.session: UUID | None = None
         self.paused = False
+        self.fenced = False
+        """The worker's beats go unheard: others may take its jobs, so it takes no more."""
         self.last_round = time.monotonic()
         self.statements = 0
 
@@ -118,7 +120,7 @@ class Claimer:
             raise
 
     def _round(self) -> float | None:
-        if self.session is None or self.paused:
+        if self.session is None or self.paused or self.fenced:
             return self._poll_interval
         link = self._open()
         before = link.statements

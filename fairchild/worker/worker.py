@@ -3,6 +3,7 @@
     claimer --attempts--> runner threads --outcomes--> finisher
        ^ woken by the listener, by runners with room, by what this process enqueues
     heartbeat: beats, hears cancellations                observer: watches the other workers, does the upkeep
+    fence: stops the jobs in time when no beat is heard
 
 Stopping: claiming first, then what was claimed and not started goes back, then running jobs end in their time, then
 they are asked to stop, then they are given back (fenced: whatever they still come to is dropped), then the finisher
@@ -21,11 +22,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import msgspec
 
+from fairchild import clock
 from fairchild.db import lease
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
@@ -47,6 +49,11 @@ log = logging.getLogger("fairchild.worker")
 ASK_SECONDS = 1.0
 MAX_BEAT_PAUSE = 1.0  # after an outage it must beat before the others have looked three times
 MAX_CONCURRENCY = 1000
+FENCED_AFTER = 0.45
+"""Of the lease, without a beat that was acknowledged; after half of it the others may take over."""
+FENCE_LOOKS = 40
+"""In a lease."""
+SILENT_AFTER = 60.0
 Queues = Mapping[str, "int | None"] | Sequence[str] | None
 
 
@@ -135,6 +142,7 @@ class Worker:
             self._claiming = Loop("claimer", self._claimer.step)
             self._pool.on_room = self._room
             self._pool.on_recorded = self._applied
+            self._fencing = Loop("fence", self._fence)
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
             self._listening = Loop("listener", self._listener.step)
@@ -149,6 +157,7 @@ class Worker:
             self._finisher.start()
             self._pool.start()
             self._beating.start()
+            self._fencing.start()
             self._observing.start()
             self._claiming.start()
             if database.config.pooler is not True:  # said, not found out: then the listener tries
@@ -191,7 +200,9 @@ class Worker:
         self._observing.join(5.0)
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()
+        self._fencing.stop()
         self._beating.join(5.0)
+        self._fencing.join(5.0)
         if self._heart is not None:
             self._heart.connection.close()
         self._set_state("stopped")
@@ -250,6 +261,33 @@ class Worker:
         """Whether it has been started and all its loops are running."""
         return self._started and self._claiming.alive() and self._beating.alive() and self._finisher.alive()
 
+    def health(self) -> dict[str, dict[str, Any]]:
+        """What works and what does not: ``{check: {"ok": bool, "detail": text}}``."""
+        if not self._started:
+            return {"loops": {"ok": False, "detail": "not started"}}
+        silent = clock.now() - self._acknowledged
+        since = time.monotonic() - self._claimer.last_round
+        resting = self._claimer.paused
+        return {
+            "loops": {"ok": self.alive, "detail": "running" if self.alive else "a loop has ended"},
+            "beats": {"ok": silent < self.lease / 2, "detail": f"the last was acknowledged {silent:.1f} s ago"},
+            "claims": {
+                "ok": resting or since < SILENT_AFTER,
+                "detail": "paused" if resting else f"the last look for jobs succeeded {since:.1f} s ago",
+            },
+            "threads": {"ok": not self.worn_out, "detail": f"{self._pool.stuck} of {self.concurrency} are stuck"},
+        }
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all checks of ``health()`` are good."""
+        return all(check["ok"] for check in self.health().values())
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since it last looked for jobs with success; 0 while it is paused."""
+        return 0.0 if self._claimer.paused else time.monotonic() - self._claimer.last_round
+
     @property
     def worn_out(self) -> bool:
         """Whether more threads are stuck than may be: only another process can be rid of them."""
@@ -299,6 +337,7 @@ class Worker:
         )
         with self.client.database.link() as link:
             lease.open_session(link, session)
+        self._acknowledged = self._fence_looked = clock.now()
         self.session = self._claimer.session = self._observer.own = session.id
 
     def _beat(self) -> float:
@@ -314,15 +353,45 @@ class Worker:
 
     def _beat_once(self, link: Link) -> None:
         assert self.session is not None
+        sent = clock.now()
         heard = lease.beat(link, self.session)
+        self._acknowledged = sent
         if heard is None:
             self._declared_dead()
+        self._unfence()
+        if heard is None:
             return
         self._claimer.paused = heard.state == "paused"
         for job_id, claim_id, reason in heard.asked:
             attempt = self._pool.find(job_id, claim_id)
             if attempt is not None:
                 attempt.interrupt("cancelled", reason)
+
+    def _fence(self) -> float:
+        """Stop in time what others may be about to start: no beat of ours has been acknowledged for too long."""
+        interval = self.lease / FENCE_LOOKS
+        now = clock.now()
+        awake, self._fence_looked = now - self._fence_looked < 3 * interval, now
+        silent = now - self._acknowledged
+        # Who has just woken up asks first whether it is still taken for alive: the heart beats at this moment, too.
+        if awake and silent >= FENCED_AFTER * self.lease and not self._claimer.fenced:
+            self._claimer.fenced = True
+            log.warning(
+                "worker %s: no beat was acknowledged for %.1f s; it takes no jobs, and its running ones are asked to stop "
+                "before others take them over. No attempt is spent",
+                self.name, silent,
+            )  # fmt: skip
+            for attempt in self._pool.take_back():
+                self._finisher.put(attempt.give_back())
+            for attempt in self._pool.unfinished():
+                attempt.interrupt("lost", f"the worker of job {attempt.claimed.job_id} lost touch with the database")
+        return interval
+
+    def _unfence(self) -> None:
+        if self._claimer.fenced:
+            self._claimer.fenced = False
+            log.warning("worker %s: its beats are acknowledged again; it takes jobs again", self.name)
+            self.wake()
 
     def _observe(self) -> float:
         """Upkeep has a loop of its own: however long it takes, this worker goes on beating."""

@@ -32,6 +32,9 @@ class WorkerPool:
     ``processes``: more than one runs that many child processes, starts another when one dies, and needs ``start()`` to
     block. ``max_jobs_per_process`` and ``max_memory_mb`` have a child drain and be replaced once it has run so many
     jobs or holds so much memory; with them, one process is a child as well.
+
+    ``exit_when_unhealthy``: end, with ``ended_well`` False (a child process: be replaced), when no look for jobs has
+    succeeded for so many seconds, for whoever restarts programs to have a try. Without it a worker tries for ever.
     """
 
     def __init__(
@@ -43,14 +46,20 @@ class WorkerPool:
         processes: int = 1,
         max_jobs_per_process: int | None = None,
         max_memory_mb: float | None = None,
+        exit_when_unhealthy: float | None = None,
         **options: Any,
     ) -> None:
         if not 1 <= processes <= MAX_PROCESSES:
             raise UsageError(f"processes is a whole number from 1 to {MAX_PROCESSES}, got {processes!r}")
-        for name, limit in (("max_jobs_per_process", max_jobs_per_process), ("max_memory_mb", max_memory_mb)):
+        for name, limit in (
+            ("max_jobs_per_process", max_jobs_per_process),
+            ("max_memory_mb", max_memory_mb),
+            ("exit_when_unhealthy", exit_when_unhealthy),
+        ):
             if limit is not None and limit <= 0:
                 raise UsageError(f"{name} must be positive, got {limit!r}")
         self.worker = Worker(client, queues, concurrency, **options)
+        self._patience = exit_when_unhealthy
         self._max_jobs = max_jobs_per_process
         self._max_bytes = None if max_memory_mb is None else max_memory_mb * MEGABYTE
         self._supervisor: Supervisor | None = None
@@ -118,6 +127,10 @@ class WorkerPool:
                     log.error("a loop of the worker has died; stopping")
                     self.ended_well = False
                     break
+                if self._given_up():
+                    log.error("no look for jobs has succeeded for %.0f s; stopping", self.worker.silent_for)
+                    self.ended_well = False
+                    break
                 if self.worker.worn_out:
                     log.error(
                         "more than %d threads are stuck in jobs that do not stop; stopping", self.worker.max_stuck
@@ -145,11 +158,17 @@ class WorkerPool:
             if not worker.alive:
                 code = 1
                 break
+            if self._given_up():
+                code = 1
+                break
             if self._used_up() or worker.worn_out:
                 code = RECYCLED
                 break
         worker.stop()
         return code
+
+    def _given_up(self) -> bool:
+        return self._patience is not None and self.worker.silent_for > self._patience
 
     def _used_up(self) -> bool:
         if self._max_jobs is not None and sum(self.worker.counts.values()) >= self._max_jobs:
