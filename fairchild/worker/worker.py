@@ -377,7 +377,7 @@ class Worker:
         if awake and silent >= FENCED_AFTER * self.lease and not self._claimer.fenced:
             self._claimer.fenced = True
             log.warning(
-                "worker %s: no beat was acknowledged for %.1f s; it takes no jobs, and its running ones are asked to stop "
+                "worker %s: no beat was acknowledged for %.1f s; it takes no jobs, and those that run are to stop "
                 "before others take them over. No attempt is spent",
                 self.name, silent,
             )  # fmt: skip
