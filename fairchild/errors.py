@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 
 class FairchildError(Exception):
@@ -69,6 +71,23 @@ class StoreError(FairchildError):
 
 class DatabaseUnavailable(StoreError):
     """The database could not be reached."""
+
+
+class OutcomeUnknown(StoreError):
+    """The reply to an enqueue was lost, and the database could not be asked in time whether it was done.
+
+    ``job_id`` is the job's, ``job_ids`` those of all jobs of the call. To repeat it with ``_id=`` is safe: a job that
+    is there already is left as it is.
+    """
+
+    def __init__(self, job_ids: Sequence[UUID], cause: object = None) -> None:
+        self.job_ids = list(job_ids)
+        self.job_id = self.job_ids[0] if self.job_ids else None
+        what = f"job {self.job_id}" if len(self.job_ids) == 1 else f"{len(self.job_ids)} jobs, the first {self.job_id},"
+        super().__init__(
+            f"nobody knows whether {what} was enqueued: the reply was lost, and the database cannot be asked "
+            f"({' '.join(str(cause).split())}). Look again later, or enqueue it again with the same _id, which is safe"
+        )
 
 
 class SchemaError(StoreError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,16 +15,20 @@ from uuid import UUID
 from fairchild import codec, context
 from fairchild.config import Config
 from fairchild.db import browse, control, migrate
-from fairchild.db.connect import Database, Link, caller_errors, caller_link, retrying
+from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
+from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
 from fairchild.errors import (
+    ConfigError,
     InvalidArguments,
     JobCancelled,
     JobFailed,
     NoResult,
     NotConnected,
+    OutcomeUnknown,
     ResultTimeout,
+    StoreError,
     UnknownJob,
     UsageError,
 )
@@ -62,7 +66,8 @@ class Fairchild:
 
     ``url``: ``postgresql://...``, a libpq connection string, or ``embedded:``; without it, the environment's
     ``FAIRCHILD_DATABASE_URL``, then libpq's ``PG*`` variables. ``schema``: where the tables are (default: the
-    connection's own). Safe to share between threads and to make before a fork.
+    connection's own). Safe to share between threads and to make before a fork. ``enqueue_timeout``: for how many
+    seconds an enqueue whose reply was lost tries to learn what came of it before it raises OutcomeUnknown.
     """
 
     def __init__(
@@ -73,8 +78,12 @@ class Fairchild:
         pool_size: int = 10,
         max_payload_bytes: int | None = None,
         pooler: bool | None = None,
+        enqueue_timeout: float = 30.0,
         registry: Registry = registry,
     ) -> None:
+        if enqueue_timeout < 0:
+            raise ConfigError(f"enqueue_timeout must not be negative, got {enqueue_timeout}")
+        self._enqueue_timeout = enqueue_timeout
         self._given: dict[str, Any] = {
             "url": url,
             "schema": schema,
@@ -242,25 +251,48 @@ class Fairchild:
             with caller_errors():
                 link = caller_link(connection, self.database.schema)
                 return self._made(link, jobs, insert_jobs(link, jobs))
-        made = retrying(lambda: self._enqueue_own(jobs))
+        ids = [new.id for new in jobs]
+        made = until_known(lambda again: self._enqueue_own(jobs, again), ids, self._enqueue_timeout)
         self._wake()
         return made
 
-    def _enqueue_own(self, jobs: list[NewJob]) -> list[Job]:
+    def _enqueue_own(self, jobs: list[NewJob], again: bool) -> list[Job]:
         with self.database.link() as link:
-            return self._made(link, jobs, insert_jobs(link, jobs))
+            return self._made(link, jobs, insert_jobs(link, jobs), again)
 
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
         """Insert any number of built jobs, all or none; their ids."""
         if connection is not None:
             with caller_errors():
                 return insert_stream(caller_link(connection, self.database.schema), jobs)
-        with self.database.link() as link:
-            ids = insert_stream(link, jobs)
+        ids: list[UUID] = []
+        own: list[UUID] = []  # the last that cannot have been there before
+
+        def noted() -> Iterator[NewJob]:
+            for job in jobs:
+                ids.append(job.id)
+                if not job.given_id:
+                    own[:] = [job.id]
+                yield job
+
+        try:
+            with self.database.link() as link:
+                insert_stream(link, noted())
+        except StoreError as error:
+            if not is_reply_lost(error) or not ids:
+                raise
+            if not own:
+                raise OutcomeUnknown(ids, error) from error
+            if not until_known(lambda _: self._was_inserted(own[0]), ids, self._enqueue_timeout, lost=True):
+                raise
         self._wake()
         return ids
 
-    def _made(self, link: Link, jobs: list[NewJob], inserted: list[Inserted]) -> list[Job]:
+    def _was_inserted(self, job_id: UUID) -> bool:
+        with self.database.link() as link:
+            return was_inserted(link, job_id)
+
+    def _made(self, link: Link, jobs: list[NewJob], inserted: list[Inserted], again: bool = False) -> list[Job]:
         times = {each.id: each for each in inserted}
         # What was there already, and what depends on jobs that may have ended, is best read.
         unsure = [new.id for new in jobs if new.id not in times or new.upstreams()]
@@ -270,7 +302,9 @@ class Fairchild:
             entry = times.get(new.id)
             found = read.get(new.id)
             if found is not None:
-                found.conflict = entry is None and new.given_id
+                # After a lost reply the job that is there is our own.
+                ours = again and found.task == new.task and found.args == codec.decode(new.args)
+                found.conflict = entry is None and new.given_id and not ours
                 found._client = self
                 made.append(found)
                 continue

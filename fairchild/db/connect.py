@@ -427,7 +427,7 @@ def is_reply_lost(error: BaseException) -> bool:
     if isinstance(error, StoreError) and error.__cause__ is not None:
         error = error.__cause__
     state = getattr(error, "sqlstate", None)
-    return isinstance(error, REPLY_LOST) and (state is None or state[:2] in ("08", "57"))
+    return isinstance(error, REPLY_LOST) and (state is None or state[:2] == "08" or state[:3] == "57P")
 
 
 def was_cancelled(error: BaseException) -> bool:

@@ -54,6 +54,7 @@ FENCED_AFTER = 0.45
 FENCE_LOOKS = 40
 """In a lease."""
 SILENT_AFTER = 60.0
+FLUSH_SECONDS = 10.0
 Queues = Mapping[str, "int | None"] | Sequence[str] | None
 
 
@@ -196,7 +197,7 @@ class Worker:
         if not ended:
             ended = self._interrupt()
         self._pool.stop(0.5 if not ended else 5.0)
-        self._finisher.stop(10.0)
+        self._finisher.stop(FLUSH_SECONDS if self._in_touch() else FLUSH_SECONDS / 5)
         self._observing.join(5.0)
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()
@@ -414,9 +415,17 @@ class Worker:
             attempt.interrupt("lost", f"job {attempt.claimed.job_id} belongs to another worker by now")
         self._open_session()
 
+    def _in_touch(self) -> bool:
+        """Whether the database has answered of late: if not, a worker that stops does not wait for it."""
+        return clock.now() - self._acknowledged < 2 * self.heartbeat_interval + 1
+
     def _set_state(self, state: str) -> None:
+        if not self._in_touch():
+            log.warning("worker %s cannot report that it is %s: the database does not answer", self.name, state)
+            return
         try:
-            with self.client.database.link() as link:
+            link = self.client.database.open("state")
+            with link.connection:
                 if self.session is not None:
                     lease.set_state(link, self.session, state)
         except Exception as error:  # noqa: BLE001 - stopping goes on without the database; the lease covers it

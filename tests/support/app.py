@@ -26,14 +26,14 @@ class App:
         self.client.connect()
         self.task = self.client.task
         self.store = Store(self.client.database)
-        self._workers: list[Worker] = []
+        self.workers: list[Worker] = []
         self._clients: list[Fairchild] = []
 
     def work(self, *, client: Fairchild | None = None, **options: Any) -> Worker:
         """A worker, started. It is stopped when the test ends."""
         options.setdefault("poll_interval", 0.1)
         worker = Worker(self.client if client is None else client, **options)
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker.start()
 
     def other_client(self, registry: Registry | None = None) -> Fairchild:
@@ -86,7 +86,7 @@ class App:
         )
 
     def close(self) -> None:
-        for worker in self._workers:
+        for worker in self.workers:
             worker.stop(timeout=5)
         for client in self._clients:
             client.disconnect()
@@ -100,7 +100,7 @@ def app(fairchild_db: str) -> Iterator[App]:
     made = App(fairchild_db)
     try:
         yield made
-        for worker in made._workers:
+        for worker in made.workers:
             worker.stop(timeout=5)
         assert made.store.violations() == []
     finally:
