@@ -335,7 +335,7 @@ class Fairchild:
 
     def open_unit(self) -> Unit:
         """A transaction that stays open, for ``job.transaction()``."""
-        return Unit(self.database)
+        return retrying(lambda: Unit(self.database))  # a connection of the pool may have died at rest
 
     def using(self, connection: Any) -> Using:
         """``fc.using(conn).enqueue(...)``: everything enqueued through it belongs to that connection's transaction."""

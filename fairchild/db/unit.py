@@ -7,6 +7,7 @@ an attempt whose claim is gone takes its writes along.
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
@@ -35,7 +36,7 @@ class Unit:
             self._open.enter_context(self._link.connection.transaction())
             self._link.script(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
         except BaseException:
-            self._open.close()
+            self._open.__exit__(*sys.exc_info())  # raises it as the others do
             raise
 
     @property

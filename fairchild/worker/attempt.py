@@ -20,7 +20,7 @@ from uuid import UUID
 from fairchild import codec
 from fairchild.context import INTERRUPTS, CurrentJob, Enqueuer, entered, leave
 from fairchild.db.claim import Claimed
-from fairchild.db.connect import is_transient, was_cancelled, was_idle
+from fairchild.db.connect import is_reply_lost, is_transient, was_cancelled, was_idle
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.unit import CommitUnknown, Unit
 from fairchild.errors import (
@@ -32,6 +32,7 @@ from fairchild.errors import (
     InvalidArguments,
     LeaseLost,
     NotSerializable,
+    StoreError,
 )
 from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
@@ -81,6 +82,7 @@ class Attempt:
         """When an interrupt was raised in it first."""
         self.stuck = False
         self._unit: Unit | None = None
+        self._unopened: StoreError | None = None
         self.applied: Applied | None = None
         """What recording it came to, if that was done in the task's own transaction."""
 
@@ -172,7 +174,15 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
             self._shield()
             leave()  # an interrupt may have come in the middle of leaving
+            if self._lost_unit(error):
+                return self.give_back(f"the job's transaction was lost, and nothing of it was kept: {_text(error)}")
             return self._error(task, self._reason_of(error))
+
+    def _lost_unit(self, error: BaseException) -> bool:
+        """Whether the task failed because its transaction's connection was lost: no failure of its own."""
+        if error is self._unopened:
+            return True
+        return self._unit is not None and self._unit.connection.closed and is_reply_lost(error)
 
     def _reason_of(self, error: BaseException) -> BaseException:
         """A statement that was broken off by an interrupt failed of that interrupt."""
@@ -184,7 +194,11 @@ class Attempt:
     def _open_unit(self) -> Unit:
         with _making:
             if self._unit is None:
-                self._unit = self.client.open_unit()
+                try:
+                    self._unit = self.client.open_unit()
+                except StoreError as error:
+                    self._unopened = error if is_transient(error) else None
+                    raise
             return self._unit
 
     def _end_unit(self, task: Task[Any, Any], unit: Unit, ended: Ended) -> Ended:

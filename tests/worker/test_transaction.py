@@ -254,3 +254,42 @@ def test_connections_come_back(app: App, ledger: Any) -> None:
 
     assert [job.state for job in ended] == ["failed", "failed", "completed", "completed"] * 15
     assert len(ledger()) == 30
+
+
+def test_connections_that_died_at_rest_are_not_the_tasks_affair(app: App, ledger: Any) -> None:
+    @app.task(max_attempts=1)
+    def pay(n: int) -> int:
+        write(f"note {n}")
+        return n
+
+    app.work()
+    assert app.result(pay.enqueue(1)) == 1
+    app.store.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'fairchild:client' AND datname = current_database()"
+    )
+
+    assert app.result(pay.enqueue(2)) == 2
+    assert ledger() == ["note 1", "note 2"]
+
+
+def test_a_transaction_that_the_server_ended_costs_no_attempt(app: App, ledger: Any) -> None:
+    runs: list[int] = []
+
+    @app.task(max_attempts=1)
+    def pay() -> int:
+        runs.append(1)
+        with current_job().transaction() as connection:
+            connection.execute("INSERT INTO ledger VALUES (%s)", [f"run {len(runs)}"])
+            if len(runs) == 1:
+                app.store.sql("SELECT pg_terminate_backend(%(pid)s)", pid=connection.info.backend_pid)
+                connection.execute("SELECT 1")
+        return len(runs)
+
+    app.work()
+    job = pay.enqueue()
+
+    assert app.result(job) == 2
+    assert ledger() == ["run 2"]
+    found = app.get(job)
+    assert (found.attempt, [entry["kind"] for entry in found.errors]) == (1, ["interrupted"])
