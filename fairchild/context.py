@@ -24,6 +24,7 @@ from fairchild.errors import (
     Interrupt,
     LeaseLost,
     NotConnected,
+    NotWhileImporting,
     SpawnAfterEnd,
     UsageError,
 )
@@ -202,6 +203,28 @@ _active_client: ContextVar[Enqueuer | None] = ContextVar("fairchild_client", def
 _default_client: list[Enqueuer] = []
 
 
+_importing: ContextVar[bool] = ContextVar("fairchild_importing", default=False)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Modules imported in the block are imported for their tasks alone."""
+    token = _importing.set(True)
+    try:
+        yield
+    finally:
+        _importing.reset(token)
+
+
+def refuse_while_importing(what: str) -> None:
+    """A program that is imported in a child process for its tasks must not do again what it does when it is run."""
+    if _importing.get():
+        raise NotWhileImporting(
+            f"a module began to {what} while a child process imported it for its tasks; nothing was done. Put that "
+            'under if __name__ == "__main__":'
+        )
+
+
 def current_job() -> CurrentJob:
     """The job this code runs in. Raises UsageError outside of one."""
     job = get_current_job()
@@ -290,8 +313,10 @@ __all__ = [
     "entered",
     "get_current_fairchild",
     "get_current_job",
+    "importing",
     "is_inside_task",
     "leave",
+    "refuse_while_importing",
     "require_client",
     "set_default",
     "unset_default",

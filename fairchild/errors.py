@@ -144,3 +144,7 @@ class AttemptInterrupted(Interrupt):
 
 class LeaseLost(Interrupt):
     """The job belongs to another attempt by now; whatever this one does is dropped."""
+
+
+class NotWhileImporting(Interrupt):
+    """A module that a child process imports for its tasks began to enqueue or to work; its import ends there."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
 from fairchild import codec, context
@@ -38,6 +38,7 @@ T = TypeVar("T")
 MAX_NAME = 255
 MAX_PRIORITY = 9
 MAX_ATTEMPTS = 2**31 - 1
+MAX_MEMORY_MB = 2**40
 _CALL_OPTIONS = frozenset(
     {
         "priority",
@@ -73,6 +74,8 @@ class TaskOptions:
     tenant: str | Callable[..., str] = ""
     on_child_failure: str = "fail"
     record: bool = True
+    isolation: str = "thread"
+    memory_mb: float | None = None
 
 
 class Task(Generic[P, R]):
@@ -592,6 +595,29 @@ def _main_module() -> str:
     return Path(file).stem if file else "__main__"
 
 
+class Home(NamedTuple):
+    """Where another process finds a task's function: a module, the file of one that was run as a script, a name."""
+
+    module: str
+    file: str | None
+    qualname: str
+
+
+def home_of(fn: Callable[..., Any]) -> Home | None:
+    """Where another process finds a function, or None: it was made in another function, or typed in by hand."""
+    plain = inspect.unwrap(fn)
+    module, qualname = getattr(plain, "__module__", None), getattr(plain, "__qualname__", "<>")
+    if module is None or "<" in qualname:
+        return None
+    if module != "__main__":
+        return Home(module, None, qualname)
+    main = sys.modules.get("__main__")
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return Home(str(spec.name), None, qualname)
+    return None if file is None else Home(_main_module(), str(Path(file).absolute()), qualname)
+
+
 def make_task(
     fn: Callable[..., Any],
     *,
@@ -610,6 +636,8 @@ def make_task(
     tenant: str | Callable[..., str] | None = None,
     on_child_failure: str = "fail",
     record: bool = True,
+    isolation: str = "thread",
+    memory_mb: float | None = None,
 ) -> Task[..., Any]:
     """Check the options, make the task and register it."""
     if isinstance(fn, (staticmethod, classmethod)):
@@ -625,6 +653,7 @@ def make_task(
         raise UsageError(f"@task cannot run the generator function {fn.__qualname__}: a task returns one value")
     if on_child_failure not in ("fail", "ignore"):
         raise UsageError(f'on_child_failure is "fail" or "ignore", not {on_child_failure!r}')
+    _check_isolation(fn, isolation, memory_mb)
     if isinstance(aliases, str):
         raise UsageError(f"aliases is a list of names, not {aliases!r}")
     options = TaskOptions(
@@ -640,6 +669,8 @@ def make_task(
         tenant="" if tenant is None else tenant if callable(tenant) else check_text("tenant", tenant, empty=True),
         on_child_failure=on_child_failure,
         record=record,
+        isolation=isolation,
+        memory_mb=memory_mb,
     )
     made: Task[..., Any] = Task(
         fn,
@@ -656,6 +687,22 @@ def _is_method(fn: Callable[..., Any]) -> bool:
     owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
     names = list(inspect.signature(fn).parameters)
     return bool(owner) and not owner.endswith("<locals>") and names[:1] in (["self"], ["cls"])
+
+
+def _check_isolation(fn: Callable[..., Any], isolation: str, memory_mb: Any) -> None:
+    if isolation not in ("thread", "process"):
+        raise UsageError(f'isolation is "thread" or "process", not {isolation!r}')
+    if isolation == "process" and home_of(fn) is None:
+        raise UsageError(
+            f'@task(isolation="process") needs a function at the top level of a module, where another process finds '
+            f"it; {getattr(fn, '__qualname__', fn)} is none"
+        )
+    if memory_mb is None:
+        return
+    if isolation != "process":
+        raise UsageError('memory_mb limits a process: it needs isolation="process"')
+    if isinstance(memory_mb, bool) or not isinstance(memory_mb, (int, float)) or not 0 < memory_mb < MAX_MEMORY_MB:
+        raise UsageError(f"memory_mb must be a positive number of megabytes, got {memory_mb!r}")
 
 
 def _exceptions(what: str, given: Any) -> tuple[type[BaseException], ...]:

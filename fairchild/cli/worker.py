@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import threading
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -10,6 +13,8 @@ import typer
 
 from fairchild.cli.logs import LogFormat, LogLevel
 from fairchild.cli.options import DatabaseUrl, Imports, Schema, connected, option
+
+log = logging.getLogger("fairchild.worker")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -75,6 +80,15 @@ def worker(
             help="Seconds that running jobs get to end when stopped.",
         ),
     ] = 30.0,
+    max_stuck: Annotated[
+        int | None,
+        option(
+            "--max-stuck",
+            env="WORKER_MAX_STUCK",
+            help="How many threads may be stuck in jobs that do not stop before the process ends or is replaced: half "
+            "of them if not given.",
+        ),
+    ] = None,
     exit_when_unhealthy: Annotated[
         float | None,
         option(
@@ -126,10 +140,28 @@ def worker(
             heartbeat_interval=heartbeat_interval,
             poll_interval=poll_interval,
             shutdown_timeout=shutdown_timeout,
+            max_stuck=max_stuck,
             exit_when_unhealthy=exit_when_unhealthy,
         )
+        before = set(threading.enumerate())
         pool.start()
+    code = 0
     if not pool.ended_well or pool.signals == 0:
-        raise typer.Exit(1)  # it stopped by itself; its log says why
-    if pool.signals > 1:
-        raise typer.Exit(130)
+        code = 1  # it stopped by itself; its log says why
+    elif pool.signals > 1:
+        code = 130
+    _leave_behind(set(threading.enumerate()) - before, code)
+    if code:
+        raise typer.Exit(code)
+
+
+def _leave_behind(threads: set[threading.Thread], code: int) -> None:
+    """End the process here if jobs have started threads that its end would wait for."""
+    left = [each.name for each in threads if not each.daemon and each.is_alive()]
+    if not left:
+        return
+    log.warning("threads that jobs have started still run (%s); the process ends without them", ", ".join(left))
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)

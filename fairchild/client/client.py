@@ -103,6 +103,11 @@ class Fairchild:
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What it was made with but for the registry, as plain values: another process makes the same of them."""
+        return dict(self._given)
+
     # Connecting
 
     @property
@@ -247,6 +252,7 @@ class Fairchild:
 
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]:
         """Insert jobs that are built already; as Jobs, in their order."""
+        context.refuse_while_importing("enqueue")
         if connection is not None:
             with caller_errors():
                 link = caller_link(connection, self.database.schema)
@@ -262,6 +268,7 @@ class Fairchild:
 
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
         """Insert any number of built jobs, all or none; their ids."""
+        context.refuse_while_importing("enqueue")
         if connection is not None:
             with caller_errors():
                 return insert_stream(caller_link(connection, self.database.schema), jobs)

@@ -50,6 +50,7 @@ class Claimed(NamedTuple):
     expired: bool
     inserted: float
     scheduled: float
+    losses: int
     claim_id: UUID
 
 
@@ -77,10 +78,10 @@ claimed AS (
 SELECT p.job_id, p.queue, p.priority, p.seq, p.tenant, j.task, j.args, j.refs, j.attempt + 1, j.max_attempts,
        j.workflow_id, j.parent_id, j.depth, j.tags, j.meta, j.timeout_seconds,
        coalesce(statement_timestamp() > p.at + j.expires_seconds * interval '1 second', false),
-       date_part('epoch', j.inserted_at), date_part('epoch', j.scheduled_at)
+       date_part('epoch', j.inserted_at), date_part('epoch', j.scheduled_at), j.losses
   FROM picked p CROSS JOIN LATERAL (
     SELECT task, args, refs, attempt, max_attempts, workflow_id, parent_id, depth, tags, meta, timeout_seconds,
-           expires_seconds, inserted_at, scheduled_at
+           expires_seconds, inserted_at, scheduled_at, losses
       FROM {jobs} WHERE id = p.job_id OFFSET 0) j""",
     binary=True,
 )

@@ -40,6 +40,8 @@ class Ended:
     claim_id: UUID
     state: str
     spent: bool = True
+    lost: bool = False
+    """The process that ran it alone died of it."""
     reason: str | None = None
     result: bytes | None = None
     """JSON text; None when there is no result."""
@@ -73,7 +75,7 @@ FINISH = Sql(
 WITH input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS t(
     job_id uuid, claim_id uuid, state text, spent int, reason text, kept boolean, result jsonb, value_refs jsonb,
-    error jsonb, delay float8, children int, deps int, meta jsonb)),
+    error jsonb, delay float8, children int, deps int, meta jsonb, lost int)),
 mine AS (
   DELETE FROM {claims} c USING input i
    WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM input)) AND c.job_id = i.job_id AND c.claim_id = i.claim_id
@@ -90,6 +92,7 @@ written AS (
                          THEN statement_timestamp() END,
          reason = coalesce(m.stop_reason, m.reason),
          attempt = t.attempt + m.spent,
+         losses = t.losses + coalesce(m.lost, 0),
          result = CASE WHEN m.kept AND m.stop_reason IS NULL THEN coalesce(m.result, 'null'::jsonb) END,
          value_refs = CASE WHEN m.stop_reason IS NULL THEN m.value_refs END,
          meta = coalesce(m.meta, t.meta),
@@ -277,6 +280,8 @@ def _document(ended: Ended, foreign: int) -> dict[str, Any]:
         row["reason"] = ended.reason
     if ended.error is not None:
         row["error"] = ended.error
+    if ended.lost:
+        row["lost"] = 1
     if ended.state == "due":
         row["delay"] = ended.delay
     if ended.state == "waiting":

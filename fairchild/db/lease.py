@@ -7,7 +7,22 @@ a worker that beats in the last moment stays alive, and only one observer wins.
 
 A dead session's claims are given back: the claim row is deleted, so that whatever the old worker still writes finds
 no claim, and the job becomes available again with a ``lost`` entry and no attempt spent; or is cancelled, if somebody
-had asked for that. A job that was running in three deaths is failed as ``poison``.
+had asked for that.
+
+Who killed it? A death does not say which of the jobs that a worker held was the cause, nor which of them had begun:
+a segmentation fault comes faster than any note of a start. So it only makes suspects of them, and the suspects are
+tried one by one:
+
+- ``losses`` 0: never in a death. Runs in a thread, among others.
+- ``losses`` >= 1: a suspect. Runs in a child process of its own (worker/isolated.py), whatever its task says, and is
+  innocent as soon as it ends there in any way of its own. If its child dies, nobody else can have done it: one more
+  loss, written by the worker itself with the outcome (``Ended.lost``).
+- ``losses`` = 3: failed as ``poison``.
+
+A worker's death therefore counts against a suspect only if the session held that job alone, as DECLARE_DEAD notes with
+``held``: a job that waits ahead, or sits in its own child, while others bring worker after worker down stays at one
+loss however often that happens. A session that has stopped in good order and left claims behind (it could not record
+them) makes no suspects. No attempt is spent in any of this.
 
     running --beat--> running --(no beat for lease / 2)--> dead --(its worker wakes up)--> a new session
        \\--stop--> draining --(all jobs given back or ended)--> stopped
@@ -70,11 +85,13 @@ WATCH = Sql(
     "SELECT id, beat, lease_seconds FROM {sessions} WHERE state IN ('running', 'paused', 'draining')",
 )
 
-# Compare and set on the beat that stood still.
+# Compare and set on the beat that stood still. Counts what the session held: RESCUE takes it away in batches.
 DECLARE_DEAD = Sql(
     "declare_dead",
     """
-UPDATE {sessions} SET state = 'dead', ended_at = statement_timestamp()
+UPDATE {sessions} SET state = 'dead', ended_at = statement_timestamp(),
+       metadata = coalesce(metadata, '{{}}') || jsonb_build_object(
+         'held', (SELECT count(*) FROM {claims} WHERE session = %(id)s::uuid))
  WHERE id = %(id)s::uuid AND beat = %(beat)s AND state IN ('running', 'paused', 'draining')
 RETURNING name, hostname, pid""",
 )
@@ -93,7 +110,9 @@ RESCUE = Sql(
     "rescue",
     """
 WITH orphans AS MATERIALIZED (
-  SELECT c.job_id, c.claim_id, c.session, c.claimed_at, c.cancel_reason, s.name AS worker
+  SELECT c.job_id, c.claim_id, c.session, c.claimed_at, c.cancel_reason, s.name AS worker,
+         CASE WHEN s.state = 'stopped' THEN 'none' WHEN (s.metadata->>'held')::int = 1 THEN 'its own'
+              ELSE 'shared' END AS death
     FROM {claims} c LEFT JOIN {sessions} s ON s.id = c.session
    WHERE s.id IS NULL OR s.state IN ('dead', 'stopped')
    ORDER BY c.job_id LIMIT 500
@@ -103,15 +122,18 @@ mine AS (
    WHERE c.job_id = ANY(ARRAY(SELECT job_id FROM orphans)) AND c.job_id = o.job_id AND c.claim_id = o.claim_id
   RETURNING o.*),
 located AS MATERIALIZED (
-  SELECT m.*, x.tid FROM mine m
-   CROSS JOIN LATERAL (SELECT ctid AS tid FROM {jobs} WHERE id = m.job_id OFFSET 0) x),
+  SELECT m.*, x.tid, x.losses FROM mine m
+   CROSS JOIN LATERAL (
+     SELECT ctid AS tid, CASE m.death WHEN 'its own' THEN losses + 1 WHEN 'shared' THEN greatest(losses, 1)
+                                      ELSE losses END AS losses
+       FROM {jobs} WHERE id = m.job_id OFFSET 0) x),
 written AS (  -- claim_id stays: it names the claim whose outcome was recorded, and this one's never will be
   UPDATE {jobs} t
-     SET losses = t.losses + 1,
-         state = CASE WHEN t.losses + 1 >= %(most)s THEN 'failed'
+     SET losses = m.losses,
+         state = CASE WHEN m.losses >= %(most)s THEN 'failed'
                       WHEN m.cancel_reason IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
-         ended_at = CASE WHEN t.losses + 1 >= %(most)s OR m.cancel_reason IS NOT NULL THEN statement_timestamp() END,
-         reason = CASE WHEN t.losses + 1 >= %(most)s THEN 'poison' ELSE m.cancel_reason END,
+         ended_at = CASE WHEN m.losses >= %(most)s OR m.cancel_reason IS NOT NULL THEN statement_timestamp() END,
+         reason = CASE WHEN m.losses >= %(most)s THEN 'poison' ELSE m.cancel_reason END,
          session = m.session, attempted_at = m.claimed_at,
          errors = """
     + APPEND_ERROR.replace("{entry}", "(x.entry || jsonb_build_object('attempt', t.attempt + 1))")

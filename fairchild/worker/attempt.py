@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from fairchild import codec
@@ -22,6 +22,7 @@ from fairchild.context import INTERRUPTS, CurrentJob, Enqueuer, entered, leave
 from fairchild.db.claim import Claimed
 from fairchild.db.connect import is_reply_lost, is_transient, was_cancelled, was_idle
 from fairchild.db.finish import Applied, Ended
+from fairchild.db.lease import MAX_LOSSES
 from fairchild.db.unit import CommitUnknown, Unit
 from fairchild.errors import (
     AttemptCancelled,
@@ -53,6 +54,13 @@ _gate = threading.Lock()
 Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
 
 
+class Elsewhere(Protocol):
+    """Another process in which an attempt runs."""
+
+    def ask(self, kind: str, message: str) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Attempt:
     """A claimed job on its way through a runner thread."""
 
@@ -70,6 +78,8 @@ class Attempt:
         self.seconds = 0.0
         self.released = False
         """Given back while it still ran: whatever it comes to is dropped. Under the pool's lock."""
+        self.elsewhere: Elsewhere | None = None
+        """Where it runs while it does not run in this process."""
         self._asked: tuple[str, str] | None = None
         self._arguments: dict[str, Any] = {}
         self._deadline: float | None = None
@@ -89,10 +99,21 @@ class Attempt:
     def interrupt(self, kind: str, message: str) -> None:
         """Ask the task to stop, now or as soon as it starts; see ``CurrentJob.check``."""
         self._asked = (kind, message)
+        elsewhere = self.elsewhere
+        if elsewhere is not None:
+            elsewhere.ask(kind, message)
         if self.job is not None:
             self.job.interrupt(kind, message)
         if self._watch is not None:
             self._watch.add(self)
+
+    def move(self, elsewhere: Elsewhere) -> None:
+        """From here on its task runs, or is about to run, in another process."""
+        self.elsewhere = elsewhere
+        if self._asked is not None:  # before there was anybody to pass it on to
+            elsewhere.ask(*self._asked)
+        if self.released:
+            elsewhere.kill()
 
     def due(self, now: float, polite: float) -> float | None:
         """When its thread is to be interrupted, if ever; one that was asked to stop gets ``polite`` seconds."""
@@ -428,6 +449,25 @@ class Attempt:
         """The outcome of an attempt that never started or must stop: available again, nothing spent."""
         error = None if message is None else self._entry(AttemptInterrupted(message), "interrupted")
         return self._ended("ready", spent=False, error=error)
+
+    def put_off(self, message: str, delay: float) -> Ended:
+        """The outcome of an attempt that could not be started here: again after ``delay`` seconds, nothing spent."""
+        return self._again(delay, self._entry(AttemptInterrupted(message), "interrupted"), spent=False)
+
+    def failed(self, task: Task[Any, Any], error: BaseException) -> Ended:
+        """The outcome of an attempt that ended by this error where its task did not raise it."""
+        return self._error(task, error)
+
+    def died(self, message: str) -> Ended:
+        """The outcome of an attempt that its own process died of: a loss, and the last one it may have is its end."""
+        log.error("job %s (%s): %s", self.claimed.job_id, self.claimed.task, message, extra=self._extra())
+        error = {**self._entry(AttemptInterrupted(message), "lost"), "type": None}
+        final = self.claimed.losses + 1 >= MAX_LOSSES
+        ended = self._ended(
+            "failed" if final else "ready", spent=False, reason="poison" if final else None, error=error
+        )
+        ended.lost = True
+        return ended
 
     def expired(self) -> Ended:
         """The outcome of a job that was not started in time."""

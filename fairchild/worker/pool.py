@@ -17,8 +17,9 @@ from uuid import UUID
 from fairchild.db.finish import Applied, Ended
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
+from fairchild.worker.isolated import Children
 from fairchild.worker.pace import Pace
-from fairchild.worker.watch import Watch
+from fairchild.worker.watch import Watch, Watched
 
 log = logging.getLogger("fairchild.worker")
 
@@ -46,6 +47,8 @@ class Pool:
         self.on_room: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Ended], Applied], None] = lambda batch, _: self.recorded(batch)
         self.coroutines = CoroutineLoop(self._start_thread)
+        self.children: Children | None = None
+        """Where tasks with ``isolation="process"`` run, and jobs that were held in a death of a worker."""
         self.watch = Watch(self._start_thread, self._replace)
         self.stuck = 0
         """Runner threads that go on with a job though they were told to stop."""
@@ -118,7 +121,11 @@ class Pool:
             left = [attempt for attempt in self._held.values() if not attempt.ended and not attempt.released]
             for attempt in left:
                 attempt.released = True
-            return left
+        for attempt in left:
+            elsewhere = attempt.elsewhere
+            if elsewhere is not None:
+                elsewhere.kill()
+        return left
 
     def held(self) -> int:
         """Jobs claimed and not recorded yet."""
@@ -170,6 +177,8 @@ class Pool:
         """Let every thread end after its current job; whether all did within ``timeout`` seconds."""
         self.coroutines.stop()
         self.watch.stop()
+        if self.children is not None:
+            self.children.stop()
         for _ in range(self.size):
             self._queue.put(None)
         deadline = time.monotonic() + timeout
@@ -187,9 +196,7 @@ class Pool:
                 if attempt.released:
                     continue
                 self._busy += 1
-            task = self._registry.find(attempt.claimed.task)
-            # None: it was registered when the job was claimed, and is no longer.
-            ended = attempt.give_back() if task is None else attempt.run(task, self.coroutines, self.watch)
+            ended = self._attempt(attempt)
             with self._lock:
                 self._busy -= 1
                 self.stuck -= attempt.stuck
@@ -206,7 +213,17 @@ class Pool:
             if replaced:
                 return
 
-    def _replace(self, attempt: Attempt) -> None:
+    def _attempt(self, attempt: Attempt) -> Ended:
+        task = self._registry.find(attempt.claimed.task)
+        if task is None:  # it was registered when the job was claimed, and is no longer
+            return attempt.give_back()
+        if self.children is not None and (attempt.claimed.losses or task.settings.isolation == "process"):
+            ended = self.children.run(attempt, task, self.watch)
+            if ended is not None:
+                return ended
+        return attempt.run(task, self.coroutines, self.watch)
+
+    def _replace(self, attempt: Watched) -> None:
         """Another thread for one that does not come back; should it, it ends after its job."""
         with self._lock:
             if attempt.ended:

@@ -122,7 +122,7 @@ class Supervisor:
             self.restarts += 1
             log.error(
                 "worker process %d (pid %d) ended with %s after %.1f s; another one is started%s",
-                child.slot, child.pid, _describe(code), lived, f" in {pause:.1f} s" if pause else "",
+                child.slot, child.pid, describe(code), lived, f" in {pause:.1f} s" if pause else "",
             )  # fmt: skip
             self._due[child.slot] = time.monotonic() + pause
 
@@ -148,7 +148,7 @@ class Supervisor:
             for child, code in self._ended():
                 if code not in (0, RECYCLED):
                     well = False
-                    log.error("worker process %d (pid %d) ended with %s", child.slot, child.pid, _describe(code))
+                    log.error("worker process %d (pid %d) ended with %s", child.slot, child.pid, describe(code))
             if self.signals > passed:
                 passed = self.signals
                 self._signal_all(signal.SIGTERM)
@@ -165,7 +165,8 @@ class Supervisor:
                 os.kill(pid, number)
 
 
-def _describe(code: int) -> str:
+def describe(code: int) -> str:
+    """How a process has ended, from its exit code as subprocess gives it."""
     if code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):

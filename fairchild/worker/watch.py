@@ -17,10 +17,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from fairchild.worker.attempt import Attempt
+from fairchild.db.claim import Claimed
 
 POLITE_SECONDS = 0.5
 """What a task that was asked to stop gets to notice it with ``job.check()``."""
@@ -31,24 +30,36 @@ MANY = 4000
 log = logging.getLogger("fairchild.worker")
 
 
+class Watched(Protocol):
+    """What can be watched: an attempt in a thread of this process, or one in a child process."""
+
+    claimed: Claimed
+    ended: bool
+    stuck: bool
+    interrupted_at: float | None
+
+    def due(self, now: float, polite: float) -> float | None: ...
+    def interrupt_thread(self, now: float) -> bool: ...
+
+
 class Watch:
     """``add`` an attempt that has a deadline or was asked to stop. ``on_stuck``: told once of each that goes on."""
 
     def __init__(
         self,
         start_thread: Callable[[str, Callable[[], None]], None],
-        on_stuck: Callable[[Attempt], None],
+        on_stuck: Callable[[Watched], None],
     ) -> None:
         self._start_thread = start_thread
         self._on_stuck = on_stuck
         self.stuck_seconds = STUCK_SECONDS
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, Attempt]] = []
+        self._due: list[tuple[float, int, Watched]] = []
         self._numbers = itertools.count()
         self._running = False
         self._stopping = False
 
-    def add(self, attempt: Attempt) -> None:
+    def add(self, attempt: Watched) -> None:
         """Look at an attempt when it is due. May be repeated."""
         self._push(attempt, attempt.due(time.monotonic(), POLITE_SECONDS))
 
@@ -58,7 +69,7 @@ class Watch:
             self._stopping = True
             self._changed.notify()
 
-    def _push(self, attempt: Attempt, moment: float | None) -> None:
+    def _push(self, attempt: Watched, moment: float | None) -> None:
         if moment is None:
             return
         entry = (moment, next(self._numbers), attempt)
@@ -86,7 +97,7 @@ class Watch:
             except Exception:
                 log.exception("job %s: its attempt could not be interrupted", attempt.claimed.job_id)
 
-    def _look(self, attempt: Attempt) -> None:
+    def _look(self, attempt: Watched) -> None:
         now = time.monotonic()
         if not attempt.interrupt_thread(now) or attempt.interrupted_at is None:
             return

@@ -28,6 +28,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from fairchild import clock
+from fairchild.context import refuse_while_importing
 from fairchild.db import lease
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
@@ -38,6 +39,7 @@ from fairchild.tasks import check_text
 from fairchild.upkeep.observer import Observer
 from fairchild.worker.claimer import Claimer
 from fairchild.worker.finisher import Finisher
+from fairchild.worker.isolated import Children
 from fairchild.worker.listener import Listener
 from fairchild.worker.pool import Pool
 
@@ -118,6 +120,7 @@ class Worker:
 
     def start(self) -> Worker:
         """Enter a session and start the threads. Raises StoreError if the tables are not there."""
+        refuse_while_importing("work")
         with self._state:
             if self._started:
                 raise UsageError(f"worker {self.name} has been started already")
@@ -129,6 +132,7 @@ class Worker:
             self._heart: Link | None = None
             self._finisher = Finisher(database, self._applied)
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
+            self._pool.children = Children(self.client)
             self._finisher.pool = self._pool
             self._claimer = Claimer(
                 database,

@@ -9,6 +9,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fairchild.context import refuse_while_importing
 from fairchild.errors import UsageError
 from fairchild.worker import process
 from fairchild.worker.supervisor import RECYCLED, Supervisor, resident_bytes
@@ -73,6 +74,7 @@ class WorkerPool:
 
     def start(self, block: bool = True) -> WorkerPool:
         """Start working; return when stopped, or at once with ``block=False``."""
+        refuse_while_importing("work")
         self._stopped.clear()
         self.signals = 0
         self.ended_well = True

@@ -363,7 +363,7 @@ class Machine(RuleBasedStateMachine):
         for job in held:
             row = self.model.jobs[job]
             self.stale.append(self.claims.pop(job))
-            row.losses += 1
+            row.losses = row.losses + 1 if len(held) == 1 else max(row.losses, 1)
             asked, row.asked = row.asked, False
             if row.losses >= lease.MAX_LOSSES:
                 row.state, row.reason = "failed", "poison"

@@ -133,6 +133,62 @@ def test_the_third_loss_fails_a_job_as_poison_and_its_dependents_with_it(store: 
     assert store.violations() == []
 
 
+def test_jobs_that_share_deaths_are_suspects_and_never_more(store: Store) -> None:
+    jobs = store.insert(*(new_job() for _ in range(3)))
+    for _ in range(5):
+        session = store.open_session()
+        assert len(store.claim(session=session)) == 3
+        kill(store, session)
+        assert sorted(lease.rescue(store.link)) == sorted(jobs)
+
+    assert [store.row(job, "attempt, losses, jsonb_array_length(errors)") for job in jobs] == [(0, 1, 5)] * 3
+    assert {each.losses for each in store.claim()} == {1}
+
+
+def test_the_last_job_of_a_long_rescue_was_not_alone(store: Store) -> None:
+    jobs = store.insert(*(new_job() for _ in range(501)))
+    for _ in range(2):
+        session = store.open_session()
+        assert len(store.claim(1000, session=session)) == 501
+        kill(store, session)
+        assert [len(lease.rescue(store.link)) for _ in range(2)] == [500, 1]
+
+    assert store.row(max(jobs), "losses") == (1,)
+    assert store.sql("SELECT max(losses) FROM {jobs}") == [(1,)]
+
+
+def test_the_job_that_is_left_when_others_were_recorded_late_was_not_alone(store: Store) -> None:
+    session = store.open_session()
+    jobs = store.insert(new_job(), new_job())
+    held = {each.job_id: each for each in store.claim(session=session)}
+    store.sql("UPDATE {jobs} SET losses = 1")
+    kill(store, session)
+    store.finish(outcome(held[jobs[0]]))
+
+    assert lease.rescue(store.link) == [jobs[1]]
+    assert store.row(jobs[1], "losses") == (1,)
+
+
+def test_what_a_session_left_that_stopped_in_good_order_is_under_no_suspicion(store: Store) -> None:
+    session = store.open_session()
+    job = store.add()
+    store.claim(session=session)
+    lease.set_state(store.link, session, "stopped")
+
+    assert lease.rescue(store.link) == [job]
+    assert store.row(job, "losses, errors->0->>'kind'") == (0, "lost")
+
+
+def test_a_loss_that_a_worker_records_itself_is_counted_with_the_outcome(store: Store) -> None:
+    job = store.add()
+    for losses in (1, 2):
+        store.finish(outcome(store.claim_one(job), "ready", spent=False, lost=True))
+        assert store.row(job, "attempt, losses") == (0, losses)
+    store.finish(outcome(store.claim_one(job), "failed", spent=False, lost=True, reason="poison"))
+
+    assert store.row(job, "state, reason, attempt, losses") == ("failed", "poison", 0, 3)
+
+
 def test_a_child_that_is_poison_fails_its_parent(store: Store) -> None:
     parent = store.add()
     claimed = store.claim_one(parent)

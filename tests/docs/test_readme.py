@@ -1,4 +1,4 @@
-"""The README is run: its files are written, its commands typed, what it prints compared."""
+"""The README and the pages in docs/ are run: files are written, commands typed, what they print compared."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [page for page in (README, *sorted(README.parent.glob("docs/*.md"))) if FENCE.search(page.read_text())]
 TIMEOUT = 90
 
 
@@ -26,10 +27,10 @@ class Command:
     expected: list[str] = field(default_factory=list)
 
 
-def python_files() -> dict[str, str]:
+def python_files(page: Path) -> dict[str, str]:
     """``{name: text}`` of all Python blocks; each begins with its name."""
     files = {}
-    for language, text in FENCE.findall(README.read_text()):
+    for language, text in FENCE.findall(page.read_text()):
         if language == "python":
             first = text.splitlines()[0]
             assert re.fullmatch(r"# \w+\.py", first), f"a Python block must begin with its file's name, not {first!r}"
@@ -37,9 +38,9 @@ def python_files() -> dict[str, str]:
     return files
 
 
-def commands() -> list[Command]:
+def commands(page: Path) -> list[Command]:
     found: list[Command] = []
-    for language, text in FENCE.findall(README.read_text()):
+    for language, text in FENCE.findall(page.read_text()):
         if language != "console":
             continue
         for line in text.splitlines():
@@ -85,10 +86,11 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_block_of_the_readme_runs_and_prints_what_it_says(bin_folder: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_runs_and_prints_what_it_says(page: Path, bin_folder: Path) -> None:
     # Not pytest's own folder: each run of pytest closes that to others, and as root the server runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="fairchild-readme-"))
-    for name, text in python_files().items():
+    for name, text in python_files(page).items():
         (folder / name).write_text(text)
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("FAIRCHILD_", "PG", "PYTEST_"))
@@ -96,7 +98,7 @@ def test_every_block_of_the_readme_runs_and_prints_what_it_says(bin_folder: Path
     environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
     environment["PYTHONUNBUFFERED"] = "1"
     try:
-        for command in commands():
+        for command in commands(page):
             if command.line.startswith("pip install"):
                 continue
             if command.line.startswith("export "):
@@ -117,11 +119,12 @@ def test_every_block_of_the_readme_runs_and_prints_what_it_says(bin_folder: Path
         shutil.rmtree(folder)
 
 
-def test_every_file_that_no_command_runs_can_be_imported(tmp_path: Path) -> None:
-    files = python_files()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_no_command_runs_can_be_imported(page: Path, tmp_path: Path) -> None:
+    files = python_files(page)
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    run = " ".join(command.line for command in commands())
+    run = " ".join(command.line for command in commands(page))
     unused = [name.removesuffix(".py") for name in files if name not in run]
     assert unused
     for module in unused:

@@ -382,30 +382,6 @@ def test_a_job_whose_worker_was_killed_is_completed_by_another(app: App, tmp_pat
     assert [(entry["kind"], entry["worker"]) for entry in done.errors] == [("lost", "victim")]
 
 
-def test_a_job_that_kills_its_process_three_times_is_poison(app: App, tmp_path: Path) -> None:
-    body = """
-        @task(name="deadly")
-        def deadly():
-            os._exit(0)
-        """
-    job = app.client.enqueue("deadly")
-
-    @app.task
-    def other() -> None: ...
-
-    app.work(lease=1.2)
-    for losses in (1, 2, 3):
-        victim = program(tmp_path, app.url, body, concurrency=1, lease=1.2)
-        victim.wait(PATIENCE)
-        assert victim.stdout is not None
-        victim.stdout.close()
-        eventually(lambda losses=losses: app.store.row(job.id, "losses") == (losses,), PATIENCE)  # type: ignore[misc]
-
-    done = app.get(job)
-    assert (done.state, done.reason, done.attempt) == ("failed", "poison", 0)
-    assert [entry["kind"] for entry in done.errors] == ["lost"] * 3
-
-
 def declare_dead(app: App, session: UUID | None) -> None:
     def once() -> bool:
         for seen in lease.watch(app.store.link):
