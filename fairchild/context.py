@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
-from fairchild import codec
+from fairchild import codec, failpoints
 from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
@@ -170,6 +170,8 @@ class CurrentJob(Job):
             if len(self._children) >= MAX_CHILDREN:
                 raise UsageError(f"job {self.id} has called {MAX_CHILDREN:,} tasks, the most one attempt may call")
             self._children.append(new)
+        if failpoints.ARMED:
+            failpoints.hit("spawn.call")
         return Future(new.id, new.task)
 
     def close(self) -> list[NewJob]:

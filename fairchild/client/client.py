@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from fairchild import codec, context
+from fairchild import codec, context, failpoints
 from fairchild.config import Config
 from fairchild.db import browse, control, migrate
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
@@ -263,8 +263,13 @@ class Fairchild:
         return made
 
     def _enqueue_own(self, jobs: list[NewJob], again: bool) -> list[Job]:
+        if failpoints.ARMED:
+            failpoints.hit("enqueue.before")
         with self.database.link() as link:
-            return self._made(link, jobs, insert_jobs(link, jobs), again)
+            inserted = insert_jobs(link, jobs)
+            if failpoints.ARMED:
+                failpoints.hit("enqueue.after")
+            return self._made(link, jobs, inserted, again)
 
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
         """Insert any number of built jobs, all or none; their ids."""
@@ -285,6 +290,8 @@ class Fairchild:
         try:
             with self.database.link() as link:
                 insert_stream(link, noted())
+            if failpoints.ARMED:
+                failpoints.hit("enqueue.after")
         except StoreError as error:
             if not is_reply_lost(error) or not ids:
                 raise

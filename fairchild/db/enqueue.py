@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from fairchild import failpoints
 from fairchild.db import binary, wake
 from fairchild.db.connect import Link
 from fairchild.db.settle import settle
@@ -180,6 +181,8 @@ def insert_stream(link: Link, jobs: Iterable[NewJob], *, notify: bool = True) ->
         for chunk in _chunks(jobs, COPY_ROWS):
             insert_jobs(link, chunk, notify=notify and not ids)
             ids.extend(job.id for job in chunk)
+        if failpoints.ARMED:
+            failpoints.hit("enqueue.before_commit")
     return ids
 
 

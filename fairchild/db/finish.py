@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from fairchild import failpoints
 from fairchild.db import wake
 from fairchild.db.connect import Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
@@ -170,12 +171,17 @@ def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
     batch = sorted(firsts.values(), key=lambda ended: ended.job_id.int)  # an int's order, and much cheaper
     if all(ended.plain for ended in batch):
         written = _write(link, batch, room)
+        if failpoints.ARMED:
+            failpoints.hit("finish.before_settle")
         settled = settle(link, written.marked, room) if written.marked else []
         return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
     while True:
         try:
             with link.atomic():
-                return _finish_families(link, batch, room)
+                applied = _finish_families(link, batch, room)
+                if failpoints.ARMED:
+                    failpoints.hit("finish.before_commit")
+                return applied
         except _Taken:  # the other transaction has ended by now, so its job is seen
             continue
 
@@ -190,6 +196,8 @@ def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
     children = [child for ended in kept for child in ended.children]
     promoted = written.promoted
     if children:
+        if failpoints.ARMED:
+            failpoints.hit("spawn.insert")
         inserted = insert_jobs(link, children, notify=len(children) > room)
         if len(inserted) < len(children):
             raise _Taken

@@ -35,6 +35,7 @@ from uuid import UUID
 
 import msgspec
 
+from fairchild import failpoints
 from fairchild.db import wake
 from fairchild.db.connect import Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, whole
@@ -274,6 +275,8 @@ def rescue(link: Link) -> list[UUID]:
         marked = [row[0] for row in rows if not row[1]]
         if marked:
             settle(link, marked)
+        if failpoints.ARMED:
+            failpoints.hit("rescue.before_commit")
     return [row[0] for row in rows if row[1]]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from fairchild import failpoints
 from fairchild.db.connect import Database, is_reply_lost
 from fairchild.db.finish import Applied, Ended, finish, was_recorded
 from fairchild.errors import StoreError
@@ -76,7 +77,11 @@ class Unit:
         if applied.lost or applied.stopped:
             self.rollback()
         else:
+            if failpoints.ARMED:
+                failpoints.hit("transaction.before_commit")
             self.commit()
+            if failpoints.ARMED:
+                failpoints.hit("transaction.after_commit")
         return applied
 
     def resolve(self, ended: Ended) -> bool:

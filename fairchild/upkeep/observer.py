@@ -14,7 +14,7 @@ import logging
 from dataclasses import dataclass
 from uuid import UUID
 
-from fairchild import clock
+from fairchild import clock, failpoints
 from fairchild.db import lease, settle
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
@@ -56,7 +56,11 @@ class Observer:
                 log.warning("worker session %s is dead: no beat for %.1f s", dead.id, dead.lease / 2)
         rescued = 0
         orphans, waiting = lease.left_behind(link)
+        if failpoints.ARMED and orphans:
+            failpoints.hit("rescue.before")
         while orphans and (batch := lease.rescue(link)):
+            if failpoints.ARMED:
+                failpoints.hit("rescue.after")
             rescued += len(batch)
             log.warning("%d jobs of lost workers were given back", len(batch))
         self.rescued += rescued

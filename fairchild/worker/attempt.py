@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 from uuid import UUID
 
-from fairchild import codec
+from fairchild import codec, failpoints
 from fairchild.context import INTERRUPTS, CurrentJob, Enqueuer, entered, leave
 from fairchild.db.claim import Claimed
 from fairchild.db.connect import is_reply_lost, is_transient, was_cancelled, was_idle
@@ -187,9 +187,13 @@ class Attempt:
                 if self._deadline is not None or self._asked is not None:
                     assert self._watch is not None
                     self._watch.add(self)
+                if failpoints.ARMED:
+                    failpoints.hit("run.before")
                 value = task.fn(*positional, **keywords)
                 if task.is_async:
                     value = self._await(coroutines, value)
+                if failpoints.ARMED:
+                    failpoints.hit("run.after")
             self._shield()
             return self._value(task, value)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome

@@ -15,10 +15,10 @@ import threading
 import time
 from uuid import UUID, uuid4
 
-from fairchild import codec
+from fairchild import codec, failpoints
 from fairchild.context import Enqueuer
 from fairchild.db.claim import PROMOTE_BATCH, Claimed, Lane, claim, find_claim, look, promote_due
-from fairchild.db.connect import REPLY_LOST, Database, Link
+from fairchild.db.connect import Database, Link
 from fairchild.db.finish import Ended
 from fairchild.db.settle import read_results, referred
 from fairchild.tasks import Registry
@@ -249,8 +249,12 @@ class Claimer:
         ]
         claim_id = uuid4()
         try:
+            if failpoints.ARMED:
+                failpoints.hit("claim.before")
             rows = claim(link, lanes=lanes, tasks=tasks, room=room, claim_id=claim_id, session=self.session)
-        except REPLY_LOST:
+            if failpoints.ARMED:
+                failpoints.hit("claim.after")
+        except BaseException:  # whatever it was: what this claim may have taken must not stay claimed by nobody
             self._doubtful.append(claim_id)
             raise
         for row in rows:

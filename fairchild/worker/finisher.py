@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from fairchild import failpoints
 from fairchild.config import hide_password
 from fairchild.db.connect import Database, Link, is_transient
 from fairchild.db.finish import Applied, Ended, finish
@@ -131,7 +132,12 @@ class Finisher:
             self._link = self._database.open("finisher", tuned=True)
         before = self._link.statements
         try:
-            return finish(self._link, batch, self.pool.room() if self.pool is not None else 0)
+            if failpoints.ARMED:
+                failpoints.hit("finish.before")
+            applied = finish(self._link, batch, self.pool.room() if self.pool is not None else 0)
+            if failpoints.ARMED:
+                failpoints.hit("finish.after")
+            return applied
         finally:
             self.statements += self._link.statements - before
 
