@@ -65,6 +65,10 @@ class SpawnAfterEnd(UsageError):
     """A task was called in the name of an attempt that has already ended."""
 
 
+class WouldDeadlock(UsageError):
+    """A job was about to hold its thread until another job ends, which may need that very thread."""
+
+
 class StoreError(FairchildError):
     """The database refused or could not be reached. What was asked for was not done unless the message says so."""
 

@@ -122,7 +122,7 @@ class Job:
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended, then this object as it ended, whatever the state.
 
-        Raises ResultTimeout after ``timeout`` seconds; the job goes on.
+        Raises ResultTimeout after ``timeout`` seconds, and WouldDeadlock at once inside another job; the job goes on.
         """
         return self._take(self._actions().wait_for(self.id, timeout))
 

@@ -31,6 +31,7 @@ from fairchild.errors import (
     StoreError,
     UnknownJob,
     UsageError,
+    WouldDeadlock,
 )
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
@@ -397,7 +398,8 @@ class Fairchild:
     def wait(self, jobs: Job | UUID | str | Iterable[Job | UUID | str], timeout: float | None = None) -> list[Job]:
         """Wait until all of ``jobs`` have ended, whatever the state; as Jobs, in their order.
 
-        Raises ResultTimeout, naming how many have not, and UnknownJob for ids that no job has.
+        Raises ResultTimeout, naming how many have not, and UnknownJob for ids that no job has. Inside a job, where it
+        would hold a thread that others may need, it raises WouldDeadlock at once if some have not ended.
         """
         ids = _ids(jobs)
         self._wait_ended(ids, timeout)
@@ -433,6 +435,12 @@ class Fairchild:
             if left is not None and left <= 0:
                 raise ResultTimeout(
                     f"{len(open_ids)} of {len(set(ids))} jobs have not ended after {timeout} s; they go on"
+                )
+            if context.is_inside_task():
+                raise WouldDeadlock(
+                    f"job {context.current_job().id} cannot wait for job {next(iter(open_ids))}, which has not ended: "
+                    "it would hold a thread that the other may need to run. The other goes on. Pass it to a task as an "
+                    "argument, or return it: then a job waits for it without holding anything (timeout=0 only looks)"
                 )
             nap = pause * random.uniform(0.8, 1.2)
             with self._ended:
