@@ -2,11 +2,13 @@
 
 The current attempt is a ``ContextVar``. It is set in the thread (or coroutine) that runs the task and nowhere else: a
 thread that a task starts does not inherit it, so a task called there runs here and now, as in any script. To carry it
-along, wrap the function: ``Thread(target=job.wrap(fn))``.
+along, wrap the function: ``Thread(target=job.wrap(fn))``. Neither does a process that a task forks, and nothing carries
+it there: a job's children and its transaction belong to the process that records its outcome.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -68,6 +70,7 @@ class CurrentJob(Job):
     _meta_json: bytes | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _unit: Callable[[], Unit] | None = field(default=None, repr=False)
+    _process: int = field(default_factory=os.getpid, repr=False)
 
     def __fairchild_reference__(self) -> NoReturn:
         raise UsageError(f"job {self.id} cannot be passed to a task while it runs: it would wait for itself")
@@ -105,11 +108,19 @@ class CurrentJob(Job):
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise AttemptTimedOut(f"job {self.id} ran past its timeout of {self.timeout} s")
 
+    def _refuse_fork(self, what: str) -> None:
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"job {self.id} runs in process {self._process}, and this one was forked from it: it cannot {what}. "
+                "Nothing was written; use .enqueue() or a connection of your own, or do it in the job's own process"
+            )
+
     def update_meta(self, changes: Mapping[str, Any]) -> None:
         """Merge ``changes`` into the job's meta. Stored when the attempt ends, whatever it comes to.
 
         Raises NotSerializable for what JSON cannot hold; nothing is changed then.
         """
+        self._refuse_fork("change the job's meta")
         merged = {**self.meta, **changes}
         self._meta_json = codec.encode(merged, limit=self.max_payload_bytes, root="meta").json
         self.meta = codec.decode(self._meta_json)
@@ -125,6 +136,7 @@ class CurrentJob(Job):
 
         In a task that is called directly, without a worker, the block is a transaction of its own. Raises StoreError.
         """
+        self._refuse_fork("use the job's transaction")
         if self._closed:
             raise UsageError(f"job {self.id}: its attempt {self.attempt} has ended, and with it its transaction")
         if self._unit is not None:
@@ -158,6 +170,7 @@ class CurrentJob(Job):
         """Add a child to this attempt. It is inserted when the attempt ends well, or never."""
         if self.depth >= MAX_DEPTH:
             raise UsageError(f"job {self.id} is {self.depth} levels deep; a workflow may have {MAX_DEPTH} levels")
+        self._refuse_fork(f"call task {new.task} in the job's name")
         new.parent_id = self.id
         new.workflow_id = self.workflow_id
         new.depth = self.depth + 1
@@ -274,6 +287,10 @@ def active(client: Enqueuer) -> Iterator[None]:
         yield
     finally:
         _active_client.reset(token)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=leave)
 
 
 def set_default(client: Enqueuer) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -62,6 +64,9 @@ class Page:
         return self.jobs[index]
 
 
+_clients: weakref.WeakSet[Fairchild] = weakref.WeakSet()
+
+
 class Fairchild:
     """A client of one database. Nothing is opened before it is needed.
 
@@ -93,12 +98,17 @@ class Fairchild:
             "pooler": pooler,
         }
         self._database: Database | None = None
-        self._lock = threading.Lock()
         self.registry = registry
         self.task = TaskDecorator(registry)
         self._scopes: list[ExitStack] = []
-        self._ended = threading.Condition()
         self._endings = 0
+        self._forked()
+        _clients.add(self)
+
+    def _forked(self) -> None:
+        """Also in a forked child: the parent's locks may be held, by threads that are not here, like its worker's."""
+        self._lock = threading.Lock()
+        self._ended = threading.Condition()
         self._wakes: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -381,7 +391,7 @@ class Fairchild:
     def get_result(self, id: UUID | str, timeout: float | None = None) -> Any:
         """The result of a job, waiting up to ``timeout`` seconds for it to end (None: as long as it takes; 0: not).
 
-        Raises JobFailed, JobCancelled, ResultTimeout, UnknownJob; NoResult when the job completed but kept none, which
+        Raises what ``wait`` does, JobFailed and JobCancelled; NoResult when the job completed but kept none, which
         is not the same as the result None.
         """
         job = self.wait_for(_uuid(id), timeout)
@@ -562,6 +572,15 @@ class Fairchild:
             cursor = page.cursor
             if cursor is None:
                 return ids
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Using:

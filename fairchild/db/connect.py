@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar, cast
@@ -241,6 +242,10 @@ def caller_errors() -> Iterator[None]:
         raise
 
 
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_of_parents: list[object] = []
+
+
 class Database:
     """One database as one client uses it: where it is, which schema, and the connections to it.
 
@@ -255,6 +260,11 @@ class Database:
         self._conninfo: str | None = None
         self._schema = config.schema
         self._pooled = config.pooler
+        _databases.add(self)
+
+    def _forked(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock, and is not here to give it back."""
+        self._lock = threading.Lock()
 
     @property
     def conninfo(self) -> str:
@@ -355,7 +365,7 @@ class Database:
         self.check()  # a pool would try for long what this knows at once
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
-                # After a fork the parent's pool is left alone: closing it would end the parent's connections.
+                self._leave_to_parent()
                 self._pool = psycopg_pool.ConnectionPool(
                     dsn,
                     min_size=0,
@@ -407,10 +417,29 @@ class Database:
     def close(self) -> None:
         """Close the pool. The next use opens another."""
         with self._lock:
+            self._leave_to_parent()
             pool, self._pool = self._pool, None
-            mine = self._pid == os.getpid()
-        if pool is not None and mine:
+        if pool is not None:
             pool.close()
+
+    def _leave_to_parent(self) -> None:
+        """After a fork the parent's pool is neither closed, which would end the parent's connections, nor let go.
+
+        With its last reference it would wait for its threads, and after a fork from C, as uWSGI's, Python does not know
+        that they are not here.
+        """
+        if self._pool is not None and self._pid != os.getpid():
+            _of_parents.append(self._pool)
+            self._pool = None
+
+
+def _after_fork() -> None:
+    for database in list(_databases):
+        database._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 STORE_ERRORS: tuple[type[Exception], ...] = (psycopg.Error, StoreError)

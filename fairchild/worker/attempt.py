@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import logging
+import os
 import random
 import threading
 import time
@@ -14,7 +15,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 from fairchild import codec, failpoints
@@ -48,8 +49,21 @@ MAX_TRACEBACK = 32_000
 ASK_AGAIN_SECONDS = 1.0
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
+_forks = 0
+"""How many forks lie between this process and the one in which its program began."""
 _gate = threading.Lock()
 """Around the raising of an interrupt in a thread, and around the end of the task there."""
+
+
+def _count_fork() -> None:
+    global _forks, _making, _gate  # noqa: PLW0603
+    _forks += 1
+    _making, _gate = threading.Lock(), threading.Lock()  # other threads of the parent may have held them
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
 
 Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
 
@@ -181,6 +195,7 @@ class Attempt:
             return self._failed(error, kind, kind)
         except Exception as error:  # noqa: BLE001 - a row that cannot be read fails alone
             return self._failed(error, "invalid_args", "invalid_args")
+        forks = _forks
         try:
             with entered(self):
                 self._thread = threading.get_ident()
@@ -194,14 +209,30 @@ class Attempt:
                     value = self._await(coroutines, value)
                 if failpoints.ARMED:
                     failpoints.hit("run.after")
+            if forks != _forks:
+                self._end_fork(None)
             self._shield()
             return self._value(task, value)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            if forks != _forks:
+                self._end_fork(error)
             self._shield()
             leave()  # an interrupt may have come in the middle of leaving
             if self._lost_unit(error):
                 return self.give_back(f"the job's transaction was lost, and nothing of it was kept: {_text(error)}")
             return self._error(task, self._reason_of(error))
+
+    def _end_fork(self, error: BaseException | None) -> NoReturn:
+        """End a process that the task has forked and let come back here: the outcome is that of the job's own one."""
+        code = 0 if error is None else 1
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            log.error(
+                "a process that job %s (%s) has forked ended by an error; the job itself goes on",
+                self.claimed.job_id, self.claimed.task, exc_info=error,
+            )  # fmt: skip
+        os._exit(code)
 
     def _lost_unit(self, error: BaseException) -> bool:
         """Whether the task failed because its transaction's connection was lost: no failure of its own."""
