@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_f20_what_belongs_to_the_job_is_refused_in_a_process_forked_from_it(app:
             with job.transaction() as connection:
                 return connection
 
-        acts = {
+        acts: dict[str, Callable[[], object]] = {
             "call": call,  # as in a thread of its own: here and now
             "wrapped": job.wrap(call),
             "transaction": transaction,
