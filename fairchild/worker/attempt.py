@@ -422,7 +422,7 @@ class Attempt:
         if isinstance(error, Ending):
             return self._planned(task, error)
         if isinstance(error, AttemptCancelled):
-            return self._ended("cancelled", reason=str(error), error=self._entry(error, "cancelled"))
+            return self.cancelled(str(error))
         if isinstance(error, AttemptInterrupted):
             return self._ended("ready", spent=False, error=self._entry(error, "interrupted"))
         if isinstance(error, LeaseLost):
@@ -484,6 +484,10 @@ class Attempt:
         """The outcome of an attempt that never started or must stop: available again, nothing spent."""
         error = None if message is None else self._entry(AttemptInterrupted(message), "interrupted")
         return self._ended("ready", spent=False, error=error)
+
+    def cancelled(self, reason: str) -> Ended:
+        """The outcome of an attempt that is not waited for any more, and not to be run again."""
+        return self._ended("cancelled", reason=reason, error=self._entry(AttemptCancelled(reason), "cancelled"))
 
     def put_off(self, message: str, delay: float) -> Ended:
         """The outcome of an attempt that could not be started here: again after ``delay`` seconds, nothing spent."""

@@ -60,14 +60,25 @@ class Finisher:
 
     def stop(self, timeout: float) -> bool:
         """Record what is there and end; whether it did within ``timeout`` seconds."""
-        self._queue.put(None)
-        if self._thread is None:
+        self.end()
+        if self.join(timeout):
             return True
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._give_up.set()
-            self._thread.join(1.0)
-        return not self._thread.is_alive()
+        self.give_up()
+        return self.join(1.0)
+
+    def end(self) -> None:
+        """Record what is there, and end. Does not wait."""
+        self._queue.put(None)
+
+    def join(self, timeout: float) -> bool:
+        """Wait until it has ended; whether it has."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return not self.alive()
+
+    def give_up(self) -> None:
+        """Do not try again what cannot be recorded now."""
+        self._give_up.set()
 
     def _run(self) -> None:
         stopping = False

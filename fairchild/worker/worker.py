@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -56,7 +56,9 @@ FENCED_AFTER = 0.45
 FENCE_LOOKS = 40
 """In a lease."""
 SILENT_AFTER = 60.0
-FLUSH_SECONDS = 10.0
+STOPPED = "its worker was stopped"
+CUT_SECONDS = 1.2
+"""What a stop that is cut short may still take, and a little more."""
 Queues = Mapping[str, "int | None"] | Sequence[str] | None
 
 
@@ -107,7 +109,9 @@ class Worker:
         self._state = threading.Lock()
         self._counting = threading.Lock()
         self._started = False
-        self._cut = False
+        self._cut_at: float | None = None
+        self.flushed = True
+        """Whether the last stop could record what became of all jobs; the others find what it could not, and run it."""
         self.session: UUID | None = None
         self.counts = {"completed": 0, "failed": 0, "cancelled": 0, "lost": 0}
 
@@ -128,7 +132,8 @@ class Worker:
                 raise UsageError("no task is registered: import the modules that define them before starting a worker")
             self.name = self._given_name or own_name()
             database = self.client.database
-            self._cut = False
+            self._cut_at = None
+            self.flushed = True
             self._heart: Link | None = None
             self._finisher = Finisher(database, self._applied)
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
@@ -175,65 +180,97 @@ class Worker:
         )  # fmt: skip
         return self
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """Stop claiming, let running jobs end for up to ``timeout`` seconds, give back the rest; whether all ended."""
+    def stop(self, timeout: float | None = None, *, cancel: bool = False) -> bool:
+        """Stop claiming, let running jobs end for up to ``timeout`` seconds, give back the rest; whether all ended.
+
+        ``cancel``: what runs after that is cancelled instead of given back to be run by others.
+        """
         with self._state:
             if not self._started:
                 return True
             self._started = False
-            ended = self._stop(self.shutdown_timeout if timeout is None else timeout)
+            ended = self._stop(self.shutdown_timeout if timeout is None else timeout, cancel)
         log.info("worker %s has stopped", self.name)
         return ended
 
-    def _stop(self, limit: float) -> bool:
+    def _stop(self, limit: float, cancel: bool) -> bool:
         self.client.remove_wake(self.wake)
         self._claiming.stop()
         self._observing.stop()
         self._listening.stop()
         self._listener.interrupt()
-        self._set_state("draining")
-        if self._claiming.join(10.0):
+        telling = self._tell("draining")
+        if self._within(3.0, self._claiming.join):
             self._claimer.give_back()
             self._claimer.close()
         for attempt in self._pool.take_back():
             self._finisher.put(attempt.give_back())
         ended = self._pool.wait_idle(limit, self._is_cut)
         if not ended:
-            ended = self._interrupt()
+            ended = self._interrupt(cancel)
         self._pool.stop(0.5 if not ended else 5.0)
-        self._finisher.stop(FLUSH_SECONDS if self._in_touch() else FLUSH_SECONDS / 5)
-        self._observing.join(5.0)
+        self._finisher.end()
+        self.flushed = self._within(10.0, self._finisher.join)
+        if not self.flushed:
+            self._finisher.give_up()
+            self._within(1.0, self._finisher.join)
+        self._within(5.0, self._observing.join)
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()
         self._fencing.stop()
-        self._beating.join(5.0)
-        self._fencing.join(5.0)
+        self._within(5.0, self._beating.join)
+        self._within(5.0, self._fencing.join)
         if self._heart is not None:
             self._heart.connection.close()
-        self._set_state("stopped")
-        self._listening.join(5.0)
-        self._listener.close()
+        if self._within(5.0, telling.join):
+            self._within(5.0, self._tell("stopped").join)
+        if self._within(5.0, self._listening.join):
+            self._listener.close()
         return ended
+
+    def _within(self, seconds: float, ended: Callable[[float], bool]) -> bool:
+        """Whether ``ended(for so many seconds)`` comes true in time.
+
+        A tenth of that must do where it is the database that does not answer, and next to nothing when the stop is cut
+        short.
+        """
+        began = time.monotonic()
+        while True:
+            end = began + (seconds if self._in_touch() else seconds / 10)
+            if self._cut_at is not None:
+                end = min(end, self._cut_at + CUT_SECONDS)
+            left = end - time.monotonic()
+            if ended(max(0.0, min(left, 0.1))):
+                return True
+            if left <= 0:
+                return False
 
     def quit(self) -> None:
         """Cut a ``stop()`` short: running jobs are given back now. Only sets a flag: signal handlers call it."""
-        self._cut = True
+        if self._cut_at is None:
+            self._cut_at = time.monotonic()
 
     def _is_cut(self) -> bool:
-        return self._cut
+        return self._cut_at is not None
 
-    def _interrupt(self) -> bool:
-        """Ask what still runs to stop; give back what does not."""
+    def _interrupt(self, cancel: bool) -> bool:
+        """Ask what still runs to stop; give back, or cancel, what does not."""
         for attempt in self._pool.unfinished():
-            attempt.interrupt("interrupted", "the worker is shutting down")
-        if not self._cut and self._pool.wait_idle(ASK_SECONDS, self._is_cut):
+            attempt.interrupt(
+                "cancelled" if cancel else "interrupted", STOPPED if cancel else "the worker is shutting down"
+            )
+        if not self._is_cut() and self._pool.wait_idle(ASK_SECONDS, self._is_cut):
             return True
         left = self._pool.release()
         for attempt in left:
-            self._finisher.put(attempt.give_back("the worker shut down while the job ran"))
+            if cancel:
+                self._finisher.put(attempt.cancelled(STOPPED))
+            else:
+                self._finisher.put(attempt.give_back("the worker shut down while the job ran"))
             log.warning(
-                "job %s (%s) still ran at shutdown; it was given back and no attempt was spent",
+                "job %s (%s) still ran at shutdown; it was %s",
                 attempt.claimed.job_id, attempt.claimed.task,
+                "cancelled" if cancel else "given back and no attempt was spent",
             )  # fmt: skip
         return not left
 
@@ -423,17 +460,21 @@ class Worker:
         """Whether the database has answered of late: if not, a worker that stops does not wait for it."""
         return clock.now() - self._acknowledged < 2 * self.heartbeat_interval + 1
 
-    def _set_state(self, state: str) -> None:
-        if not self._in_touch():
-            log.warning("worker %s cannot report that it is %s: the database does not answer", self.name, state)
-            return
-        try:
-            link = self.client.database.open("state")
-            with link.connection:
-                if self.session is not None:
-                    lease.set_state(link, self.session, state)
-        except Exception as error:  # noqa: BLE001 - stopping goes on without the database; the lease covers it
-            log.warning("worker %s could not report that it is %s: %s", self.name, state, error)
+    def _tell(self, state: str) -> Loop:
+        """Begin to report how it is, which the others need for a tidy list only."""
+
+        def tell() -> None:
+            try:
+                link = self.client.database.open("state")
+                with link.connection:
+                    if self.session is not None:
+                        lease.set_state(link, self.session, state)
+            finally:
+                telling.stop()
+
+        telling = Loop("state", tell)
+        telling.start()
+        return telling
 
 
 def own_name() -> str:

@@ -97,12 +97,18 @@ class WorkerPool:
             self.worker.start()
         return self
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """Drain for up to ``timeout`` seconds (default: shutdown_timeout) and stop; whether every job ended."""
+    def stop(self, timeout: float | None = None, *, cancel: bool = False) -> bool:
+        """Drain for up to ``timeout`` seconds (default: shutdown_timeout) and stop; whether every job ended.
+
+        ``cancel``: what runs after that is cancelled instead of given back. Several processes drain for their
+        shutdown_timeout, and cannot be asked to cancel.
+        """
         if self._supervisor is not None:
+            if cancel:
+                raise UsageError("several processes give back what runs when they stop; cancel the jobs by fc.cancel()")
             self._supervisor.stop()
             return self._stopped.wait()
-        ended = self.worker.stop(timeout)
+        ended = self.worker.stop(timeout, cancel=cancel)
         self._stopped.set()
         return ended
 
@@ -141,6 +147,8 @@ class WorkerPool:
                     break
             if not self._stopped.is_set():
                 self.stop()
+            if not self.worker.flushed:
+                self.ended_well = False  # what it could not record was said; the others find those jobs by its lease
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -167,7 +175,7 @@ class WorkerPool:
                 code = RECYCLED
                 break
         worker.stop()
-        return code
+        return code if worker.flushed else 1
 
     def _given_up(self) -> bool:
         return self._patience is not None and self.worker.silent_for > self._patience

@@ -19,6 +19,7 @@ class Proxy:
 
     ``eat_reply(marker)``: the next message of a client with these bytes in it is delivered, its reply is not, and the
     connection is cut. ``cut_before(marker)``: it is cut before the message is delivered. ``down``: nobody gets through.
+    ``hole``: what is sent is lost, in both directions, and no connection ends.
     """
 
     def __init__(self, url: str) -> None:
@@ -28,6 +29,7 @@ class Proxy:
         port = self._listener.getsockname()[1]
         self.url = make_conninfo(url, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
         self.down = False
+        self.hole = False
         self.eaten = 0
         self._eat: bytes | None = None
         self._cut: bytes | None = None
@@ -80,7 +82,8 @@ class Proxy:
                     if self._eat is not None and self._eat in data:
                         self._eat = None
                         cut.set()
-                server.sendall(data)
+                if not self.hole:
+                    server.sendall(data)
                 while cut.is_set():  # until the other direction has seen the end of the reply
                     threading.Event().wait(0.001)
                     if not cut.is_set():
@@ -90,6 +93,8 @@ class Proxy:
         try:
             with _ended(client, server), contextlib.suppress(OSError):
                 while data := server.recv(1 << 16):
+                    if self.hole:
+                        continue
                     if not cut.is_set():
                         client.sendall(data)
                     elif READY in data:
