@@ -44,8 +44,10 @@ from fairchild.worker.watch import Watch
 
 log = logging.getLogger("fairchild.worker")
 
+MAX_REASON = 1_000
 MAX_MESSAGE = 8_000
 MAX_TRACEBACK = 32_000
+"""Bytes each, so that an entry never takes 64 KiB."""
 ASK_AGAIN_SECONDS = 1.0
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
@@ -451,7 +453,7 @@ class Attempt:
         if isinstance(ending, Snooze):
             return self._again(ending.delay, None, spent=False)
         if isinstance(ending, Cancel):
-            return self._ended("cancelled", reason=_bounded(ending.reason, 255))
+            return self._ended("cancelled", reason=_bounded(ending.reason, MAX_REASON))
         if isinstance(ending, Retry) and self.claimed.attempt < self.claimed.max_attempts:
             delay = ending.delay
             if delay is None:
@@ -472,7 +474,8 @@ class Attempt:
         return ended
 
     def _failed(self, error: BaseException, kind: str, reason: str) -> Ended:
-        log.error("job %s (%s) failed: %s", self.claimed.job_id, self.claimed.task, _text(error), extra=self._extra())
+        said = _one_line(_text(error))
+        log.error("job %s (%s) failed: %s", self.claimed.job_id, self.claimed.task, said, extra=self._extra())
         return self._ended("failed", reason=reason, error=self._entry(error, kind))
 
     def _ended(
@@ -584,12 +587,13 @@ def _one_line(text: str) -> str:
 
 
 def _bounded(text: str, most: int) -> str:
-    """Text that PostgreSQL keeps, of at most ``most`` characters, with a mark where something was left out."""
-    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    """Text that PostgreSQL keeps, of at most ``most`` bytes and a mark where something was left out."""
+    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace")
     if len(clean) <= most:
-        return clean
+        return clean.decode("utf-8")
     half = most // 2
-    return f"{clean[:half]} [... {len(clean) - 2 * half} characters left out ...] {clean[-half:]}"
+    start, end = clean[:half].decode("utf-8", "ignore"), clean[-half:].decode("utf-8", "ignore")
+    return f"{start} [... {len(clean) - 2 * half} bytes left out ...] {end}"
 
 
 def _trace(error: BaseException) -> str:
