@@ -169,24 +169,23 @@ def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
     """
     firsts = {(ended.job_id.int, ended.claim_id.int): ended for ended in reversed(batch)}
     batch = sorted(firsts.values(), key=lambda ended: ended.job_id.int)  # an int's order, and much cheaper
-    if all(ended.plain for ended in batch):
-        written = _write(link, batch, room)
-        if failpoints.ARMED:
-            failpoints.hit("finish.before_settle")
-        settled = settle(link, written.marked, room) if written.marked else []
-        return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
-    while True:
+    written = _write(link, batch, room) if all(ended.plain for ended in batch) else None
+    while written is None:
         try:
             with link.atomic():
-                applied = _finish_families(link, batch, room)
+                written = _finish_families(link, batch, room)
                 if failpoints.ARMED:
                     failpoints.hit("finish.before_commit")
-                return applied
         except _Taken:  # the other transaction has ended by now, so its job is seen
             continue
+    if failpoints.ARMED:
+        failpoints.hit("finish.before_settle")
+    # Not in the same transaction, unless it is the caller's: that would go up a workflow with the locks of its leaves.
+    settled = settle(link, written.marked, room) if written.marked else []
+    return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
 
 
-def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
+def _finish_families(link: Link, batch: list[Ended], room: int) -> _Written:
     """Apply a batch with children or with values of other jobs, in a transaction of the caller's."""
     batch = _without_existing(link, batch)
     foreign = _foreign(batch)
@@ -194,18 +193,16 @@ def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
     gone = {*(job_id for job_id, _ in written.lost), *written.stopped}
     kept = [ended for ended in batch if ended.job_id not in gone]
     children = [child for ended in kept for child in ended.children]
-    promoted = written.promoted
     if children:
         if failpoints.ARMED:
             failpoints.hit("spawn.insert")
         inserted = insert_jobs(link, children, notify=len(children) > room)
         if len(inserted) < len(children):
             raise _Taken
-        promoted += sum(not each.later for each in inserted)
-    marked = written.marked + _value_edges(link, kept, foreign)
+        written.promoted += sum(not each.later for each in inserted)
+    written.marked += _value_edges(link, kept, foreign)
     _refuse_circles(link, kept, foreign)
-    settled = settle(link, marked, room) if marked else []
-    return Applied(_why(link, written.lost), settled, promoted, tuple(written.stopped))
+    return written
 
 
 def _without_existing(link: Link, batch: list[Ended]) -> list[Ended]:

@@ -1,8 +1,9 @@
 """Ending jobs that no worker runs: parents whose children have all ended, and jobs whose upstream failed.
 
 Each round takes the marked rows out of ``waiting``, decides what their jobs come to, and ends them; that may mark
-others (the parent's parent, the dependents of a job cancelled here), which are the next round. All rounds run in one
-transaction. A width of 10,000 is a row in a batch, a depth of 50 is 50 rounds.
+others (the parent's parent, the dependents of a job cancelled here), which are the next round. Each round is a
+transaction: with all in one, two that go up from leaves of one workflow would wait for each other. A mark that nobody
+came to is swept. A width of 10,000 is a row in a batch, a depth of 50 is 50 rounds.
 """
 
 from __future__ import annotations
@@ -153,12 +154,12 @@ SELECT job_id FROM lowered WHERE settle UNION ALL SELECT NULL FROM woken""",
 def settle(link: Link, ids: list[UUID], room: int = 0) -> list[UUID]:
     """End the marked jobs among ``ids`` and whatever that entails; the ids of all jobs ended.
 
-    Belongs to the transaction that marked them; opens one if there is none.
+    In a transaction of the caller's it is part of that.
     """
     ended: list[UUID] = []
-    with link.atomic():
-        todo = list(ids)
-        while todo:
+    todo = list(ids)
+    while todo:
+        with link.atomic():
             rows = []
             for start in range(0, len(todo), BATCH):
                 rows.extend(link.rows(TAKE_MARKED, {"ids": todo[start : start + BATCH]}))
