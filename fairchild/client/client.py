@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import codec, context
@@ -35,6 +35,9 @@ from fairchild.errors import (
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
 from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
+
+if TYPE_CHECKING:
+    from fairchild.worker.consumer import Consumer, HeldJob
 
 T = TypeVar("T")
 
@@ -99,6 +102,7 @@ class Fairchild:
         self._ended = threading.Condition()
         self._endings = 0
         self._wakes: list[Callable[[], None]] = []
+        self._consumers: dict[float, Consumer] = {}
 
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
@@ -144,6 +148,10 @@ class Fairchild:
         context.unset_default(self)
         with self._lock:
             database = self._database
+            consumers = list(self._consumers.values())
+            self._consumers.clear()
+        for consumer in consumers:
+            consumer.close()
         if database is not None:
             database.close()
 
@@ -259,7 +267,7 @@ class Fairchild:
                 return self._made(link, jobs, insert_jobs(link, jobs))
         ids = [new.id for new in jobs]
         made = until_known(lambda again: self._enqueue_own(jobs, again), ids, self._enqueue_timeout)
-        self._wake()
+        self.wake_workers()
         return made
 
     def _enqueue_own(self, jobs: list[NewJob], again: bool) -> list[Job]:
@@ -292,7 +300,7 @@ class Fairchild:
                 raise OutcomeUnknown(ids, error) from error
             if not until_known(lambda _: self._was_inserted(own[0]), ids, self._enqueue_timeout, lost=True):
                 raise
-        self._wake()
+        self.wake_workers()
         return ids
 
     def _was_inserted(self, job_id: UUID) -> bool:
@@ -440,7 +448,8 @@ class Fairchild:
         """Undo ``add_wake``."""
         self._wakes = [each for each in self._wakes if each != wake]
 
-    def _wake(self) -> None:
+    def wake_workers(self) -> None:
+        """Something has become available: the workers of this process look now."""
         for wake in self._wakes:
             wake()
 
@@ -487,6 +496,51 @@ class Fairchild:
         total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
         return {"jobs": total, "queues": filled}
 
+    # Working by hand
+
+    def claim(
+        self,
+        queues: Iterable[str] | str | None = None,
+        limit: int = 1,
+        lease: float = 60.0,
+        *,
+        tasks: Iterable[Task[Any, Any] | str] | None = None,
+        wait: float = 0.0,
+    ) -> AbstractContextManager[list[HeldJob]]:
+        """``with client.claim(["mail"], limit=10) as jobs:`` up to ``limit`` jobs (1 to 500), held in the block.
+
+        End each with ``job.complete(result)``, ``fail(error)``, ``discard(reason)``, ``release()``, ``snooze(...)``,
+        ``retry(delay)``, ``cancel(reason)`` or ``delete()``. Those still held at the end of the block are given back
+        and no attempt is spent: available at once, or in five seconds if an ``Exception`` left the block.
+
+        ``queues``: names; None is all. ``tasks``: only those; None is any, whether registered here or not. ``wait``:
+        for how many seconds to wait while there is none. ``lease``: seconds; this process beats in the background, and
+        when it has not for half of the lease it is taken for dead and its jobs run elsewhere. The session lasts until
+        ``disconnect()``, so that claiming again and again is cheap. Raises StoreError; UsageError for wrong options.
+        """
+        from fairchild.worker.consumer import claiming  # noqa: PLC0415 - it is made of a worker's parts
+
+        return claiming(self._consumer(lease), queues, tasks, limit, wait)
+
+    def _consumer(self, lease: float) -> Consumer:
+        from fairchild.worker.consumer import Consumer  # noqa: PLC0415 - as above
+
+        context.refuse_while_importing("claim")
+        if not lease > 0:
+            raise UsageError(f"lease must be positive, got {lease!r}")
+        with self._lock:
+            found = self._consumers.get(lease)
+        if found is not None and found.usable:
+            return found
+        made = Consumer(self, lease)
+        with self._lock:
+            found = self._consumers.get(lease)
+            if found is None or not found.usable:
+                self._consumers[lease] = made
+                return made
+        made.close()
+        return found
+
     # Changing
 
     def cancel(
@@ -516,7 +570,7 @@ class Fairchild:
         ids = self._selected(jobs)
         with self.database.link() as link:
             reopened = control.retry(link, ids)
-        self._wake()
+        self.wake_workers()
         return reopened
 
     def retry_one(self, id: UUID) -> Job:

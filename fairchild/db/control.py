@@ -19,6 +19,7 @@ from uuid import UUID
 from fairchild.db import wake
 from fairchild.db.connect import Link, retrying
 from fairchild.db.enqueue import NOTIFY
+from fairchild.db.finish import Applied, Ended, finish
 from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UsageError
@@ -134,6 +135,27 @@ UPDATE {jobs} t
  WHERE t.id = ANY(ARRAY(SELECT id FROM old))
 RETURNING t.id""",
 )
+
+# A job that has just been ended, by its primary key, with its edges; it does not count as ended any more.
+DELETE_ENDED = Sql(
+    "delete_ended",
+    """
+WITH gone AS (
+  DELETE FROM {jobs} WHERE id = %(id)s::uuid AND state <> 'pending' RETURNING id, queue, task, state),
+edges AS (
+  DELETE FROM {edges} WHERE upstream = (SELECT id FROM gone) OR downstream = (SELECT id FROM gone))
+INSERT INTO {counters} (minute, queue, task, state, n)
+SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -1 FROM gone""",
+)
+
+
+def finish_and_delete(link: Link, ended: Ended) -> Applied:
+    """Record an outcome, which ends the job for all that wait for it, and delete the job."""
+    with link.atomic():
+        applied = finish(link, [ended])
+        if not applied.lost:
+            link.rows(DELETE_ENDED, {"id": ended.job_id})
+    return applied
 
 
 def cancel(link: Link, ids: Iterable[UUID], reason: str) -> tuple[list[UUID], list[UUID]]:

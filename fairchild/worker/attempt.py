@@ -30,7 +30,6 @@ from fairchild.errors import (
     AttemptTimedOut,
     DependencyHasNoResult,
     Interrupt,
-    InvalidArguments,
     LeaseLost,
     NotSerializable,
     StoreError,
@@ -63,6 +62,8 @@ class Elsewhere(Protocol):
 
 class Attempt:
     """A claimed job on its way through a runner thread."""
+
+    job_type: type[CurrentJob] = CurrentJob
 
     def __init__(self, claimed: Claimed, values: Values, client: Enqueuer, worker: str) -> None:
         self.claimed = claimed
@@ -176,11 +177,8 @@ class Attempt:
     def _run(self, task: Task[Any, Any], coroutines: CoroutineLoop, started: float) -> Ended:
         try:
             positional, keywords = self._prepare(task, started)
-        except (DependencyHasNoResult, InvalidArguments) as error:
-            kind = "upstream_failed" if isinstance(error, DependencyHasNoResult) else "invalid_args"
-            return self._failed(error, kind, kind)
         except Exception as error:  # noqa: BLE001 - a row that cannot be read fails alone
-            return self._failed(error, "invalid_args", "invalid_args")
+            return self._unfit(error)
         try:
             with entered(self):
                 self._thread = threading.get_ident()
@@ -198,6 +196,11 @@ class Attempt:
             if self._lost_unit(error):
                 return self.give_back(f"the job's transaction was lost, and nothing of it was kept: {_text(error)}")
             return self._error(task, self._reason_of(error))
+
+    def _unfit(self, error: Exception) -> Ended:
+        """The outcome of an attempt whose arguments cannot be had."""
+        kind = "upstream_failed" if isinstance(error, DependencyHasNoResult) else "invalid_args"
+        return self._failed(error, kind, kind)
 
     def _lost_unit(self, error: BaseException) -> bool:
         """Whether the task failed because its transaction's connection was lost: no failure of its own."""
@@ -281,6 +284,12 @@ class Attempt:
         return ended
 
     def _prepare(self, task: Task[Any, Any], started: float) -> tuple[list[Any], dict[str, Any]]:
+        self._load(started)
+        job = None if task.signature.job_parameter is None else self.current()
+        return task.signature.call_arguments(self._arguments, job)
+
+    def _load(self, started: float) -> None:
+        """The arguments with the values of other jobs in their places, and the time limit."""
         claimed = self.claimed
         stored = codec.decode(claimed.args)
         if claimed.refs is not None:
@@ -289,8 +298,6 @@ class Attempt:
         self._arguments = stored
         if claimed.timeout is not None:
             self._deadline = started + claimed.timeout
-        job = None if task.signature.job_parameter is None else self.current()
-        return task.signature.call_arguments(stored, job)
 
     def current(self) -> CurrentJob:
         """The job as its task sees it. Made when somebody asks; after the attempt's end it takes no children."""
@@ -314,7 +321,7 @@ class Attempt:
 
     def _make_job(self) -> CurrentJob:
         claimed = self.claimed
-        job = CurrentJob(
+        job = self.job_type(
             id=claimed.job_id,
             task=claimed.task,
             queue=claimed.queue,
@@ -373,11 +380,13 @@ class Attempt:
                     error,
                     extra={"job_id": str(self.claimed.job_id)},
                 )
-        waits = bool(children or refs)
+        return self._completed(result, refs, children)
+
+    def _completed(self, result: bytes | None, refs: list[tuple[codec.Path, UUID]], children: list[NewJob]) -> Ended:
         return Ended(
             job_id=self.claimed.job_id,
             claim_id=self.claimed.claim_id,
-            state="waiting" if waits else "completed",
+            state="waiting" if children or refs else "completed",
             result=result,
             value_refs=refs,
             children=children,

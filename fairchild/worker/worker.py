@@ -27,7 +27,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from fairchild import clock
+from fairchild import __version__, clock
 from fairchild.context import refuse_while_importing
 from fairchild.db import lease
 from fairchild.db.connect import Link
@@ -327,19 +327,8 @@ class Worker:
 
     def _open_session(self) -> None:
         schemas = self.client.registry.get_task_schemas()
-        digest = hashlib.sha256(msgspec.json.encode(schemas, enc_hook=repr, order="sorted")).hexdigest()
-        session = lease.Session(
-            id=uuid4(),
-            name=self.name,
-            hostname=socket.gethostname(),
-            pid=os.getpid(),
-            queues=None if self._queues is None else list(self._queues),
-            concurrency=self.concurrency,
-            lease=self.lease,
-            catalog=digest,
-            schemas=schemas,
-            metadata={"python": platform.python_version(), "platform": sys.platform},
-        )
+        queues = None if self._queues is None else list(self._queues)
+        session = new_session(self.name, queues, self.concurrency, self.lease, schemas, kind="worker")
         with self.client.database.link() as link:
             lease.open_session(link, session)
         self._acknowledged = self._fence_looked = clock.now()
@@ -434,6 +423,29 @@ class Worker:
                     lease.set_state(link, self.session, state)
         except Exception as error:  # noqa: BLE001 - stopping goes on without the database; the lease covers it
             log.warning("worker %s could not report that it is %s: %s", self.name, state, error)
+
+
+def new_session(
+    name: str, queues: list[str] | None, concurrency: int, seconds: float, schemas: list[dict[str, Any]], *, kind: str
+) -> lease.Session:
+    """A session of this process, to be entered."""
+    return lease.Session(
+        id=uuid4(),
+        name=name,
+        hostname=socket.gethostname(),
+        pid=os.getpid(),
+        queues=queues,
+        concurrency=concurrency,
+        lease=seconds,
+        catalog=hashlib.sha256(msgspec.json.encode(schemas, enc_hook=repr, order="sorted")).hexdigest(),
+        schemas=schemas,
+        metadata={
+            "kind": kind,
+            "version": __version__,
+            "python": platform.python_version(),
+            "platform": sys.platform,
+        },
+    )
 
 
 def own_name() -> str:

@@ -118,12 +118,13 @@ def outcomes(count: int) -> str:
     return msgspec.json.encode(rows).decode()
 
 
-def test_claim_walks_its_lanes_by_the_index_and_probes_jobs_by_their_key(tuned: Link) -> None:
+@pytest.mark.parametrize("statement", [claim.CLAIM, claim.CLAIM_ANY])
+def test_claim_walks_its_lanes_by_the_index_and_probes_jobs_by_their_key(tuned: Link, statement: Sql) -> None:
     lanes = [
         {"queue": queue, "priority": priority, "floor": 0} for priority in range(10) for queue in ("default", "rare0")
     ]
     nodes = explain(
-        tuned, claim.CLAIM,
+        tuned, statement,
         {"lanes": json.dumps(lanes), "tasks": ["t"], "room": 100, "claim_id": uuid4(), "session": uuid4()},
     )  # fmt: skip
 
