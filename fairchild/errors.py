@@ -57,6 +57,10 @@ class UnknownJob(UsageError, LookupError):
     """No job has this id."""
 
 
+class UnknownWorker(UsageError, LookupError):
+    """No worker that is at work has this id or name."""
+
+
 class FutureUsedAsValue(UsageError, TypeError):
     """A Future was used as if it were the value it stands for."""
 

@@ -146,7 +146,7 @@ def worker(
         before = set(threading.enumerate())
         pool.start()
     code = 0
-    if not pool.ended_well or pool.signals == 0:
+    if not pool.ended_well or (pool.signals == 0 and not pool.asked_to_stop):
         code = 1  # it stopped by itself; its log says why
     elif pool.signals > 1:
         code = 130

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import codec, context
+from fairchild.client.workers import Workers
 from fairchild.config import Config
 from fairchild.db import browse, control, migrate
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
+from fairchild.db.workers import WorkerState
 from fairchild.errors import (
     ConfigError,
     InvalidArguments,
@@ -103,6 +105,8 @@ class Fairchild:
         self._endings = 0
         self._wakes: list[Callable[[], None]] = []
         self._consumers: dict[float, Consumer] = {}
+        self.workers = Workers(self._ask)
+        """Who works on this database: ``list()``, ``pause()``, ``resume()``, ``stop()``."""
 
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
@@ -208,8 +212,7 @@ class Fairchild:
         """The names of the workers that are at work; none where the tables have not been made."""
         if not self.is_installed():
             return []
-        with self.database.link() as link:
-            return browse.live_workers(link)
+        return [each.name for each in self.workers.list() if each.state is not WorkerState.DEAD]
 
     # Enqueuing
 

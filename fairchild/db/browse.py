@@ -58,16 +58,6 @@ UNION ALL SELECT 'waiting', j.queue, count(*) FROM {waiting} w JOIN {jobs} j ON 
 UNION ALL SELECT state, queue, sum(n)::bigint FROM {counters} GROUP BY state, queue""",
 )
 
-# Those of a worker that was killed stay "running" until another worker has watched them, so the last beat counts too.
-LIVE_WORKERS = Sql(
-    "live_workers",
-    """
-SELECT name FROM {sessions}
- WHERE state IN ('running', 'paused', 'draining')
-   AND beat_at > statement_timestamp() - make_interval(secs => lease_seconds)
- ORDER BY name""",
-)
-
 
 def get_jobs(link: Link, ids: list[UUID]) -> dict[UUID, Job]:
     """The jobs that exist, by id, with the ids of the jobs they depend on."""
@@ -113,11 +103,6 @@ def count_by_queue(link: Link) -> dict[str, dict[str, int]]:
     for state, queue, n in link.rows(COUNT_LIVE):
         counts.setdefault(queue, {})[state] = int(n)
     return counts
-
-
-def live_workers(link: Link) -> list[str]:
-    """The names of the workers whose last beat is not older than their lease."""
-    return [str(row[0]) for row in link.rows(LIVE_WORKERS)]
 
 
 def _job(row: tuple[Any, ...]) -> Job:

@@ -72,7 +72,7 @@ asked AS (
   UPDATE {claims} SET cancel_reason = coalesce(cancel_reason, %(reason)s)
    WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id),
 told AS (
-  SELECT pg_notify(%(channel)s, %(cancel)s) FROM (SELECT count(*) AS n FROM asked) c WHERE c.n > 0)
+  SELECT pg_notify(%(channel)s, %(beat)s) FROM (SELECT count(*) AS n FROM asked) c WHERE c.n > 0)
 SELECT job_id FROM asked WHERE (SELECT count(*) FROM told) >= 0""",
 )
 STILL_PENDING = Sql("still_pending", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending'")
@@ -179,7 +179,7 @@ def cancel(link: Link, ids: Iterable[UUID], reason: str) -> tuple[list[UUID], li
 def _cancel_round(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID], list[UUID]]:
     """Cancel what can be found: (cancelled, asked to stop, still to be found)."""
     with link.atomic():
-        told = {"channel": wake.channel(link.schema), "cancel": wake.CANCEL}
+        told = {"channel": wake.channel(link.schema), "beat": wake.BEAT}
         running = [row[0] for row in link.rows(ASK_RUNNING, {"ids": ids, "reason": reason, **told})]
         rest = _without(ids, running)
         taken: list[UUID] = []

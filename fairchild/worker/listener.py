@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fairchild.db.connect import Database, Link
 from fairchild.db.statement import quote
-from fairchild.db.wake import CANCEL
+from fairchild.db.wake import BEAT
 
 WAIT_SECONDS = 10.0
 PROBE_SECONDS = 2.0
@@ -25,7 +25,7 @@ log = logging.getLogger("fairchild.worker")
 
 
 class Listener:
-    """The step of the listener's loop: waits on a connection of its own, wakes, and lets beat if jobs are to stop."""
+    """The step of the listener's loop: waits on a connection of its own, and wakes, or lets beat if that was asked."""
 
     def __init__(self, database: Database, channel: str, wake: Callable[[], None], beat: Callable[[], None]) -> None:
         self._database = database
@@ -48,9 +48,9 @@ class Listener:
             assert self._selector is not None
             self._selector.select(WAIT_SECONDS)
             heard = link.heard()
-            if CANCEL in heard:
+            if BEAT in heard:
                 self._beat()
-            if heard - {CANCEL}:
+            if heard - {BEAT}:
                 self._wake()
         except BaseException:
             self._close_link()

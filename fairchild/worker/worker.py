@@ -29,10 +29,11 @@ import msgspec
 
 from fairchild import __version__, clock
 from fairchild.context import refuse_while_importing
-from fairchild.db import lease
+from fairchild.db import lease, workers
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
+from fairchild.db.workers import WorkerState
 from fairchild.errors import UsageError
 from fairchild.loop import Loop
 from fairchild.tasks import check_text
@@ -108,6 +109,8 @@ class Worker:
         self._counting = threading.Lock()
         self._started = False
         self._cut = False
+        self.asked_to_stop = False
+        """Whether somebody has stopped it through the database."""
         self.session: UUID | None = None
         self.counts = {"completed": 0, "failed": 0, "cancelled": 0, "lost": 0}
 
@@ -129,6 +132,8 @@ class Worker:
             self.name = self._given_name or own_name()
             database = self.client.database
             self._cut = False
+            self.asked_to_stop = False
+            self._draining = Loop("drain", self._drain)
             self._heart: Link | None = None
             self._finisher = Finisher(database, self._applied)
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
@@ -331,6 +336,8 @@ class Worker:
         session = new_session(self.name, queues, self.concurrency, self.lease, schemas, kind="worker")
         with self.client.database.link() as link:
             lease.open_session(link, session)
+            if self._claimer.paused:  # in the session before, which was declared dead
+                workers.change_state(link, [str(session.id)], WorkerState.PAUSED)
         self._acknowledged = self._fence_looked = clock.now()
         self.session = self._claimer.session = self._observer.own = session.id
 
@@ -355,11 +362,31 @@ class Worker:
         self._unfence()
         if heard is None:
             return
-        self._claimer.paused = heard.state == "paused"
+        self._obey(heard.state)
         for job_id, claim_id, reason in heard.asked:
             attempt = self._pool.find(job_id, claim_id)
             if attempt is not None:
                 attempt.interrupt("cancelled", reason)
+
+    def _obey(self, state: str) -> None:
+        """What somebody has asked for through the database: to pause, to go on, to stop."""
+        paused = state == "paused"
+        if paused != self._claimer.paused:
+            self._claimer.paused = paused
+            log.info("worker %s %s", self.name, "is paused and takes no more jobs" if paused else "takes jobs again")
+            if paused:
+                for attempt in self._pool.take_back():
+                    self._finisher.put(attempt.give_back())
+            else:
+                self.wake()
+        if state == "draining" and self._started and not self.asked_to_stop:
+            log.info("worker %s was asked to stop", self.name)
+            self.asked_to_stop = True
+            self._draining.start()
+
+    def _drain(self) -> None:
+        self._draining.stop()  # once
+        self.stop()
 
     def _fence(self) -> float:
         """Stop in time what others may be about to start: no beat of ours has been acknowledged for too long."""

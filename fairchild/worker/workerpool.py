@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fairchild.context import refuse_while_importing
 from fairchild.errors import UsageError
 from fairchild.worker import process
-from fairchild.worker.supervisor import RECYCLED, Supervisor, resident_bytes
+from fairchild.worker.supervisor import RECYCLED, STOPPED, Supervisor, resident_bytes
 from fairchild.worker.worker import Queues, Worker
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ class WorkerPool:
     drains, a second one gives running jobs back now. ``start(block=False)``, or ``with pool:``, embeds it.
 
     ``processes``: more than one runs that many child processes, starts another when one dies, and needs ``start()`` to
-    block. ``max_jobs_per_process`` and ``max_memory_mb`` have a child drain and be replaced once it has run so many
-    jobs or holds so much memory; with them, one process is a child as well.
+    block. One that is stopped through the database is not replaced, and the pool ends with the last of them.
+    ``max_jobs_per_process`` and ``max_memory_mb`` have a child drain and be replaced once it has run so many jobs or
+    holds so much memory; with them, one process is a child as well.
 
     ``exit_when_unhealthy``: end, with ``ended_well`` False (a child process: be replaced), when no look for jobs has
     succeeded for so many seconds, for whoever restarts programs to have a try. Without it a worker tries for ever.
@@ -69,6 +70,8 @@ class WorkerPool:
         self._stopped = threading.Event()
         self.signals = 0
         """SIGTERM and SIGINT received while ``start()`` blocked."""
+        self.asked_to_stop = False
+        """Whether it was stopped through the database."""
         self.ended_well = True
         """False when ``start()`` returned because a loop died or a child process had to be killed or failed."""
 
@@ -78,6 +81,7 @@ class WorkerPool:
         self._stopped.clear()
         self.signals = 0
         self.ended_well = True
+        self.asked_to_stop = False
         if self._supervisor is not None:
             if not block or threading.current_thread() is not threading.main_thread():
                 raise UsageError(
@@ -88,6 +92,7 @@ class WorkerPool:
             with process.tuned():  # the children inherit it, and share what it has frozen
                 self.ended_well = self._supervisor.supervise()
             self.signals = self._supervisor.signals
+            self.asked_to_stop = self._supervisor.deserted
             self._stopped.set()
             return self
         if block:
@@ -125,6 +130,9 @@ class WorkerPool:
         try:
             self.worker.start()
             while not self.signals and not self._stopped.wait(POLL_SECONDS):
+                if self.worker.asked_to_stop:
+                    self.asked_to_stop = True
+                    break
                 if not self.worker.alive:
                     log.error("a loop of the worker has died; stopping")
                     self.ended_well = False
@@ -156,6 +164,9 @@ class WorkerPool:
         code = 0
         while not self.signals:
             if self._stopped.wait(POLL_SECONDS) or os.getppid() != parent:
+                break
+            if worker.asked_to_stop:
+                code = STOPPED
                 break
             if not worker.alive:
                 code = 1
