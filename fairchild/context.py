@@ -7,6 +7,7 @@ along, wrap the function: ``Thread(target=job.wrap(fn))``.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +25,13 @@ from fairchild.errors import (
     Interrupt,
     LeaseLost,
     NotConnected,
+    NotSerializable,
     NotWhileImporting,
     SpawnAfterEnd,
     UsageError,
 )
 from fairchild.future import Future
-from fairchild.job import Job, NewJob
+from fairchild.job import LEVELS, Job, NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 64
 MAX_CHILDREN = 100_000
+MAX_CURSOR_BYTES = 64 * 1024
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,8 +52,21 @@ class Enqueuer(Protocol):
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]: ...
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]: ...
     def open_unit(self) -> Unit: ...
+    def read_cursor(self, job_id: UUID) -> Any: ...
+    def write_cursor(self, job_id: UUID, claim_id: UUID, attempt: int, cursor: bytes) -> bool: ...
     @property
     def max_payload_bytes(self) -> int: ...
+
+
+class Notes(Protocol):
+    """Where a running job notes what it has to say."""
+
+    def line(self, level: int, logger: str, message: str, fields: dict[str, Any]) -> None: ...
+    def record(self, record: Any) -> None: ...
+    def progress(self, value: float, total: float | None, message: str | None) -> None: ...
+
+
+_UNREAD = object()
 
 
 @dataclass(eq=False)
@@ -68,6 +84,9 @@ class CurrentJob(Job):
     _meta_json: bytes | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _unit: Callable[[], Unit] | None = field(default=None, repr=False)
+    _claim: UUID | None = field(default=None, repr=False)
+    _notes: Notes | None = field(default=None, repr=False)
+    _cursor: Any = field(default=_UNREAD, repr=False)
 
     def __fairchild_reference__(self) -> NoReturn:
         raise UsageError(f"job {self.id} cannot be passed to a task while it runs: it would wait for itself")
@@ -75,6 +94,11 @@ class CurrentJob(Job):
     def current(self) -> CurrentJob:
         """Itself."""
         return self
+
+    @property
+    def notes(self) -> Notes | None:
+        """Where it notes what it has to say; None without a worker."""
+        return self._notes
 
     @property
     def children_spawned(self) -> int:
@@ -113,6 +137,58 @@ class CurrentJob(Job):
         merged = {**self.meta, **changes}
         self._meta_json = codec.encode(merged, limit=self.max_payload_bytes, root="meta").json
         self.meta = codec.decode(self._meta_json)
+
+    @property
+    def cursor(self) -> Any:
+        """A small JSON value that outlives the attempt: set it as work gets done, and the next attempt goes on there.
+
+        None at first. It is written at once, so the value last set survives whatever happens, and each setting costs a
+        statement. What ``transaction()`` holds is not undone with it, nor it with that. A job that completed and is
+        retried by hand begins with None. Setting raises NotSerializable (it may have 64 KiB), LeaseLost if the job
+        belongs to another attempt by now, and StoreError; then the old value stays. Without a worker it is only kept
+        here.
+        """
+        if self._cursor is _UNREAD:
+            known = self.client is not None and self._claim is not None
+            self._cursor = self.client.read_cursor(self.id) if known and self.client is not None else None
+        return self._cursor
+
+    @cursor.setter
+    def cursor(self, value: Any) -> None:
+        encoded = codec.encode(value, limit=MAX_CURSOR_BYTES, root="cursor")
+        if encoded.refs:
+            raise NotSerializable("the cursor holds a Future, whose value is not known yet; nothing was changed")
+        if (
+            self.client is not None
+            and self._claim is not None
+            and not self.client.write_cursor(self.id, self._claim, self.attempt, encoded.json)
+        ):
+            raise LeaseLost(f"job {self.id} belongs to another attempt by now; its cursor was left as it is")
+        self._cursor = codec.decode(encoded.json)
+
+    def progress(  # type: ignore[override]  # here it says, elsewhere it shows
+        self, value: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far it is: ``job.progress(40, total=100, message="...")``. Others see it as ``Job.progress``.
+
+        Costs nothing to speak of: the last word is written a few times a second, in the background.
+        """
+        for number in (value, total):
+            if number is not None and not math.isfinite(number):
+                raise UsageError(f"progress is told in finite numbers, got {number!r}")
+        if self._notes is not None:
+            self._notes.progress(float(value), None if total is None else float(total), message)
+
+    def log(self, message: str, level: str = "info", **fields: Any) -> None:
+        """Keep a line with the job, for ``client.logs(id)``; what ``logging`` gets in a job is kept as well.
+
+        ``level``: debug, info, warning, error or critical. ``fields`` are kept as JSON, what JSON has not as text. An
+        attempt may keep 1,000 lines of 8,000 characters; lines past that are counted. Written in the background.
+        """
+        if level not in LEVELS:
+            raise UsageError(f"{level!r} is not a level; levels are {', '.join(LEVELS)}")
+        if self._notes is not None:
+            self._notes.line(LEVELS[level], self.task, str(message), fields)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -196,6 +272,8 @@ class JobHolder(Protocol):
     """Who can say which job runs: made only when somebody asks, since most tasks never do."""
 
     def current(self) -> CurrentJob: ...
+    @property
+    def notes(self) -> Notes | None: ...
 
 
 _current: ContextVar[JobHolder | None] = ContextVar("fairchild_current_job", default=None)
@@ -237,6 +315,12 @@ def get_current_job() -> CurrentJob | None:
     """The job this code runs in, or None."""
     holder = _current.get()
     return None if holder is None else holder.current()
+
+
+def current_notes() -> Notes | None:
+    """Where the job this code runs in notes what it has to say; None outside of one."""
+    holder = _current.get()
+    return None if holder is None else holder.notes
 
 
 def is_inside_task() -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 
@@ -44,6 +44,24 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.FAILED: frozenset({JobState.AVAILABLE}),
     JobState.CANCELLED: frozenset({JobState.AVAILABLE}),
 }
+
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+"""The levels of a job's log, by name."""
+
+
+class Progress(NamedTuple):
+    """How far a job said that it is."""
+
+    value: float
+    total: float | None
+    message: str | None
+    attempt: int
+    at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, in JSON's own types."""
+        return {**self._asdict(), "at": self.at.isoformat()}
 
 
 class JobActions(Protocol):
@@ -91,6 +109,7 @@ class Job:
     updated_at: datetime | None = None
     conflict: bool = False
     _client: JobActions | None = field(default=None, repr=False, compare=False)
+    _progress: Progress | None = field(default=None, repr=False)
 
     @property
     def task_name(self) -> str:
@@ -100,6 +119,11 @@ class Job:
     @property
     def ended(self) -> bool:
         return self.state.ended
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is, by its own word; None if it has not said."""
+        return self._progress
 
     def __fairchild_reference__(self) -> UUID:
         return self.id
@@ -169,6 +193,7 @@ class Job:
             elif each.name == "deps":
                 value = [str(dep) for dep in value]
             plain[each.name] = value
+        plain["progress"] = None if self._progress is None else self._progress.to_dict()
         return plain
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from fairchild import codec, context
 from fairchild.client.workers import Workers
 from fairchild.config import Config
-from fairchild.db import browse, control, migrate
+from fairchild.db import browse, control, journal, migrate
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
 from fairchild.db.resolve import until_known, was_inserted
@@ -35,7 +35,7 @@ from fairchild.errors import (
     UsageError,
 )
 from fairchild.ids import uuid7
-from fairchild.job import Job, JobState, NewJob
+from fairchild.job import LEVELS, Job, JobState, NewJob
 from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
 
 if TYPE_CHECKING:
@@ -355,6 +355,14 @@ class Fairchild:
         """A transaction that stays open, for ``job.transaction()``."""
         return retrying(lambda: Unit(self.database))  # a connection of the pool may have died at rest
 
+    def read_cursor(self, job_id: UUID) -> Any:
+        """For ``job.cursor``."""
+        return self._ask(lambda link: journal.read_cursor(link, job_id))
+
+    def write_cursor(self, job_id: UUID, claim_id: UUID, attempt: int, cursor: bytes) -> bool:
+        """For ``job.cursor = value``: whether the attempt still holds its claim."""
+        return self._ask(lambda link: journal.write_cursor(link, job_id, claim_id, attempt, cursor))
+
     def using(self, connection: Any) -> Using:
         """``fc.using(conn).enqueue(...)``: everything enqueued through it belongs to that connection's transaction."""
         return Using(self, connection)
@@ -491,6 +499,20 @@ class Fairchild:
         more = len(found) > limit
         found = found[:limit]
         return Page(found, str(found[-1].id) if more else None)
+
+    def logs(
+        self, id: UUID | str, *, after: int = 0, level: str = "debug", limit: int = MAX_PAGE
+    ) -> list[journal.LogLine]:
+        """Lines that a job has logged, of all its attempts, oldest first: up to ``limit``, from ``level`` up.
+
+        ``after=lines[-1].id`` reads on. A line is there about a quarter of a second after it was written.
+        """
+        if not 1 <= limit <= MAX_PAGE or level not in LEVELS:
+            raise UsageError(
+                f"limit is a number from 1 to {MAX_PAGE} and level one of {', '.join(LEVELS)}; got {limit}, {level!r}"
+            )
+        job_id = _uuid(id)
+        return self._ask(lambda link: journal.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""

@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from fairchild import codec
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
-from fairchild.job import Job, JobState
+from fairchild.job import Job, JobState, Progress
+
+_progress = msgspec.json.Decoder(Progress)
 
 # JSON as text: on a caller's connection it might come as whatever that one makes of it.
 _COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args::text, v.priority, v.tenant, v.attempt,
        v.max_attempts, v.result::text, v.reason, v.errors::text, v.tags, v.meta::text, v.workflow_id, v.parent_id,
        v.depth, v.timeout_seconds, v.worker,
-       v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at"""
+       v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at,
+       (SELECT jsonb_build_array(p.value, p.total, p.message, p.attempt, p.at)::text FROM {progress} p
+         WHERE p.job_id = v.id AND p.value IS NOT NULL)"""
 
 GET_JOBS = Sql(
     "get_jobs",
@@ -108,7 +114,7 @@ def count_by_queue(link: Link) -> dict[str, dict[str, int]]:
 def _job(row: tuple[Any, ...]) -> Job:
     (id_, task, queue, state, scheduled_at, args, priority, tenant, attempt, max_attempts, result, reason, errors,
      tags, meta, workflow_id, parent_id, depth, timeout, worker, inserted_at, attempted_at, completed_at, ended_at,
-     updated_at, deps) = row  # fmt: skip
+     updated_at, progress, deps) = row  # fmt: skip
     return Job(
         id=id_,
         task=task,
@@ -137,4 +143,5 @@ def _job(row: tuple[Any, ...]) -> Job:
         completed_at=completed_at,
         ended_at=ended_at,
         updated_at=updated_at,
+        _progress=None if progress is None else _progress.decode(progress),
     )

@@ -125,7 +125,9 @@ counted AS (
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -count(*) FROM old
    GROUP BY queue, task, state),
 placed AS (
-  INSERT INTO {waiting} (job_id, ran) SELECT id, id = ANY(%(ran)s::uuid[]) FROM old)
+  INSERT INTO {waiting} (job_id, ran) SELECT id, id = ANY(%(ran)s::uuid[]) FROM old),
+begun_anew AS (  -- the cursor of one that came to its end leads nowhere
+  UPDATE {progress} SET cursor = NULL WHERE job_id = ANY(ARRAY(SELECT id FROM old WHERE state = 'completed')))
 UPDATE {jobs} t
    SET state = 'pending', ended_at = NULL, reason = NULL, losses = 0,
        max_attempts = greatest(t.max_attempts, t.attempt + 1),
@@ -143,7 +145,9 @@ DELETE_ENDED = Sql(
 WITH gone AS (
   DELETE FROM {jobs} WHERE id = %(id)s::uuid AND state <> 'pending' RETURNING id, queue, task, state),
 edges AS (
-  DELETE FROM {edges} WHERE upstream = (SELECT id FROM gone) OR downstream = (SELECT id FROM gone))
+  DELETE FROM {edges} WHERE upstream = (SELECT id FROM gone) OR downstream = (SELECT id FROM gone)),
+progress AS (DELETE FROM {progress} WHERE job_id = (SELECT id FROM gone)),
+logs AS (DELETE FROM {logs} WHERE job_id = (SELECT id FROM gone))
 INSERT INTO {counters} (minute, queue, task, state, n)
 SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -1 FROM gone""",
 )

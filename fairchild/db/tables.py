@@ -205,6 +205,33 @@ counters = sa.Table(
 )
 sa.Index("fairchild_counters_by_minute", counters.c.minute)
 
+progress = sa.Table(
+    "fairchild_progress",
+    metadata,
+    sa.Column("job_id", _uuid, primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("value", DOUBLE_PRECISION),
+    sa.Column("total", DOUBLE_PRECISION),
+    sa.Column("message", sa.Text),
+    sa.Column("cursor", JSONB, comment="what the next attempt goes on from"),
+    _now("at"),
+    info={"storage": "fillfactor = 50"},
+)
+
+logs = sa.Table(
+    "fairchild_logs",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("job_id", _uuid, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("at", _moment, nullable=False),
+    sa.Column("level", sa.SmallInteger, nullable=False, comment="as in Python's logging: 20 is info"),
+    sa.Column("logger", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("fields", JSONB),
+)
+sa.Index("fairchild_logs_by_job", logs.c.job_id, logs.c.id)
+
 # Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own
 # postgresql_with came with 2.1, and 2.0 refuses a table that has it.
 EAGERLY_VACUUMED = (ready, claims, due)

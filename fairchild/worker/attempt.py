@@ -38,6 +38,8 @@ from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
+from fairchild.worker.journal import Notes
+from fairchild.worker.journal import bounded as _bounded
 from fairchild.worker.watch import Watch
 
 log = logging.getLogger("fairchild.worker")
@@ -72,6 +74,8 @@ class Attempt:
         self.worker = worker
         self.job: CurrentJob | None = None
         """The job as its task sees it, once it has asked."""
+        self.notes: Notes | None = None
+        """Where it notes what it has to say. Set before it starts."""
         self.key = (claimed.job_id.int, claimed.claim_id.int)
         self.ended = False
         """Its outcome has been handed over, or it was taken back before it started. Under the pool's lock."""
@@ -273,6 +277,8 @@ class Attempt:
 
     def _closed(self, task: Task[Any, Any], ended: Ended, started: float) -> Ended:
         self._close()
+        if self.notes is not None:
+            self.notes.close()
         if self.job is not None:
             ended.meta = self.job.changed_meta()
         if log.isEnabledFor(logging.INFO):
@@ -343,6 +349,8 @@ class Attempt:
             client=self.client,
             max_payload_bytes=self.client.max_payload_bytes,
             _unit=self._open_unit,
+            _claim=claimed.claim_id,
+            _notes=self.notes,
         )
         if self._deadline is not None:
             job.set_deadline(self._deadline)
@@ -551,15 +559,6 @@ def _text(error: BaseException) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text[:500])
-
-
-def _bounded(text: str, most: int) -> str:
-    """Text that PostgreSQL keeps, of at most ``most`` characters, with a mark where something was left out."""
-    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if len(clean) <= most:
-        return clean
-    half = most // 2
-    return f"{clean[:half]} [... {len(clean) - 2 * half} characters left out ...] {clean[-half:]}"
 
 
 def _trace(error: BaseException) -> str:

@@ -130,6 +130,8 @@ class Finisher:
         if self._link is None or self._link.connection.closed:
             self._link = self._database.open("finisher", tuned=True)
         before = self._link.statements
+        if self.pool is not None and self.pool.journal is not None:
+            self.pool.journal.flush()
         try:
             return finish(self._link, batch, self.pool.room() if self.pool is not None else 0)
         finally:

@@ -18,6 +18,7 @@ from fairchild.db.finish import Applied, Ended
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
 from fairchild.worker.isolated import Children
+from fairchild.worker.journal import Journal, Notes
 from fairchild.worker.pace import Pace
 from fairchild.worker.watch import Watch, Watched
 
@@ -47,6 +48,8 @@ class Pool:
         self.on_room: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Ended], Applied], None] = lambda batch, _: self.recorded(batch)
         self.coroutines = CoroutineLoop(self._start_thread)
+        self.journal: Journal | None = None
+        """Where jobs note what they have to say."""
         self.children: Children | None = None
         """Where tasks with ``isolation="process"`` run, and jobs that were held in a death of a worker."""
         self.watch = Watch(self._start_thread, self._replace)
@@ -90,6 +93,8 @@ class Pool:
                 queue = attempt.claimed.queue
                 self._per_queue[queue] = self._per_queue.get(queue, 0) + 1
         for attempt in attempts:
+            if self.journal is not None:
+                attempt.notes = Notes(self.journal, attempt.claimed)
             self._queue.put(attempt)
 
     def recorded(self, batch: list[Ended]) -> None:

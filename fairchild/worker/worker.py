@@ -41,6 +41,7 @@ from fairchild.upkeep.observer import Observer
 from fairchild.worker.claimer import Claimer
 from fairchild.worker.finisher import Finisher
 from fairchild.worker.isolated import Children
+from fairchild.worker.journal import Journal
 from fairchild.worker.listener import Listener
 from fairchild.worker.pool import Pool
 
@@ -139,6 +140,7 @@ class Worker:
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
             self._pool.children = Children(self.client)
             self._finisher.pool = self._pool
+            self._journal = self._pool.journal = Journal(database)
             self._claimer = Claimer(
                 database,
                 self._pool,
@@ -165,6 +167,7 @@ class Worker:
                 self._heart.connection.close()
                 raise
             self._finisher.start()
+            self._journal.start()
             self._pool.start()
             self._beating.start()
             self._fencing.start()
@@ -207,6 +210,7 @@ class Worker:
             ended = self._interrupt()
         self._pool.stop(0.5 if not ended else 5.0)
         self._finisher.stop(FLUSH_SECONDS if self._in_touch() else FLUSH_SECONDS / 5)
+        self._journal.stop()
         self._observing.join(5.0)
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import browse, claim, enqueue, finish, lease, settle, wake
+from fairchild.db import browse, claim, enqueue, finish, journal, lease, settle, wake
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
@@ -67,7 +67,7 @@ def tuned(fairchild_server: str, fairchild_template: str) -> Iterator[Link]:
         client.disconnect()
 
 
-def explain(link: Link, sql: Sql, params: dict[str, Any]) -> list[dict[str, Any]]:
+def explain(link: Link, sql: Sql, params: dict[str, Any], kinds: dict[str, str] | None = None) -> list[dict[str, Any]]:
     """The nodes of the generic plan of a statement, in a transaction that is rolled back."""
     text = sql.for_schema(link.schema)
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
@@ -76,7 +76,7 @@ def explain(link: Link, sql: Sql, params: dict[str, Any]) -> list[dict[str, Any]
              "room": "bigint", "most": "bigint", "after": "uuid", "id": "uuid", "queues": "text[]",
              "priority": "int", "max_attempts": "int", "depth": "int", "workflow": "uuid", "parent": "uuid",
              "timeout": "float8", "expires": "float8", "tags": "text[]",
-             "claim_id": "uuid", "session": "uuid"}  # fmt: skip
+             "claim_id": "uuid", "session": "uuid", **(kinds or {})}  # fmt: skip
     declared = f"({', '.join(kinds.get(name, 'text') for name in names)})" if names else ""
     nodes: list[dict[str, Any]] = []
     with link.connection.transaction(force_rollback=True):
@@ -249,6 +249,27 @@ def test_rescuing_reads_claims_and_reaches_the_rest_by_keys(tuned: Link) -> None
     assert scanned(nodes) & BIG <= {NAMES["claims"]}
 
 
+def test_what_jobs_note_is_checked_and_read_by_keys(tuned: Link) -> None:
+    notes = msgspec.json.encode([{"n": n, "job_id": uuid7(), "claim_id": uuid4()} for n in range(100)]).decode()
+
+    for statement, expected in (
+        (journal.WRITE_LINES, {PKEY, "fairchild_claims_pkey"}),
+        (journal.WRITE_PROGRESS, {PKEY, "fairchild_claims_pkey"}),
+        (journal.WRITE_CURSOR, {"fairchild_claims_pkey"}),
+        (journal.READ_CURSOR, {"fairchild_progress_pkey"}),
+        (journal.READ_LINES, {"fairchild_logs_by_job"}),
+    ):
+        nodes = explain(
+            tuned,
+            statement,
+            {"notes": notes, "id": uuid7(), "claim_id": uuid4(), "attempt": 1, "cursor": "1", "after": 0, "level": 10,
+             "limit": 100},
+            {"after": "bigint", "level": "int", "limit": "int", "attempt": "int"},
+        )  # fmt: skip
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & BIG, statement
+
+
 SEEN_ELSEWHERE = {
     # COPY has no plan, and these read nothing.
     "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME"},
@@ -260,7 +281,7 @@ SEEN_ELSEWHERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [claim, enqueue, finish, settle, lease])
+@pytest.mark.parametrize("module", [claim, enqueue, finish, settle, lease, journal])
 def test_no_statement_of_the_hot_paths_goes_unexplained(module: ModuleType) -> None:
     name = module.__name__.rpartition(".")[2]
     own = {each for each, value in vars(module).items() if isinstance(value, Sql)}

@@ -150,3 +150,24 @@ def innocent(n: int) -> int:
 @task(isolation="process")
 def echo(value: Any) -> Any:
     return value
+
+
+@task(isolation="process")
+def notes() -> Any:
+    job = current_job()
+    job.log("by job.log")
+    log.warning("by logging")
+    job.progress(3, total=4)
+    job.cursor = {"page": 2}
+    return job.cursor
+
+
+@task(isolation="process")
+def die_on_page_two() -> Any:
+    job = current_job()
+    if job.cursor is not None:
+        return job.cursor
+    job.cursor = {"page": 1}
+    job.cursor = {"page": 2}
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None
