@@ -33,6 +33,8 @@ class Loop:
         self._until: float | None = None
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self.moved = time.monotonic()
+        """When it last began or ended a step."""
         self.failures = 0
         """Steps failed in a row."""
 
@@ -91,6 +93,7 @@ class Loop:
     def _take_step(self) -> None:
         self._called = False
         self._wake.clear()
+        self.moved = time.monotonic()
         try:
             rest = self._step()
             self.failures = 0
@@ -98,7 +101,8 @@ class Loop:
             self.failures += 1
             rest = random.uniform(0, min(self._max_pause, 0.05 * 2 ** min(self.failures, 12)))
             self._report(error, rest)
-        self._until = None if rest is None else time.monotonic() + rest
+        self.moved = time.monotonic()
+        self._until = None if rest is None else self.moved + rest
 
     def _rest(self) -> None:
         while not self._stopping and not self._called:

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import typer
 
-from fairchild.cli import bench, database, demo, jobs, stats, tasks, worker, workers
+from fairchild.cli import bench, database, demo, health, jobs, stats, tasks, worker, workers
 
 # A click.UsageError, of the click that typer brings with it or depends on.
 _WrongUse: type[Exception] = typer.BadParameter.__bases__[0]
@@ -35,6 +35,7 @@ tasks.add_to(app)
 jobs.add_to(app)
 workers.add_to(app)
 stats.add_to(app)
+health.add_to(app)
 demo.add_to(app)
 bench.add_to(app)
 

@@ -34,7 +34,7 @@ def install(
     schema: Schema = None,
 ) -> None:
     """Create the tables, or bring them up to date. Safe to repeat."""
-    with connected(database_url, schema) as client:
+    with connected(database_url, schema, check_schema=False) as client:
         if force:
             if not yes:
                 _confirm_drop(client)
@@ -87,7 +87,7 @@ def migrate(
         else:
             print(text)
         return
-    with connected(database_url, schema) as client:
+    with connected(database_url, schema, check_schema=False) as client:
         if not check:
             _report(client.migrate(), json)
             return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import codec, context
+from fairchild.client import health
 from fairchild.client.workers import Workers
 from fairchild.config import Config
 from fairchild.db import browse, control, journal, migrate
@@ -105,7 +106,7 @@ class Fairchild:
         self._endings = 0
         self._wakes: list[Callable[[], None]] = []
         self._consumers: dict[float, Consumer] = {}
-        self.workers = Workers(self._ask)
+        self.workers = Workers(self.ask)
         """Who works on this database: ``list()``, ``pause()``, ``resume()``, ``stop()``."""
 
     def __repr__(self) -> str:
@@ -138,12 +139,16 @@ class Fairchild:
         """The largest size of a job's arguments or result as JSON."""
         return self.config.max_payload_bytes
 
-    def connect(self) -> Fairchild:
+    def connect(self, *, check_schema: bool = True) -> Fairchild:
         """Check that the database answers, and become the client that ``task.enqueue()`` uses. May be repeated.
 
-        Raises DatabaseUnavailable, ConfigError.
+        Raises DatabaseUnavailable, ConfigError; SchemaError if the tables are those of an older or a newer release,
+        unless ``check_schema`` is False. Where there are none yet, ``install()`` may follow.
         """
-        self.database.check()
+        if check_schema:
+            migrate.check(self.database)
+        else:
+            self.database.check()
         context.set_default(self)
         return self
 
@@ -202,6 +207,20 @@ class Fairchild:
     def drop_tables(self) -> None:
         """Drop fairchild's tables, with every job in them, and nothing else."""
         migrate.drop(self.database.conninfo, self.config.schema)
+
+    def check_database(self) -> dict[str, dict[str, Any]]:
+        """Whether it can be reached and has the tables of this release: ``{check: {"ok": bool, "detail": text}}``."""
+        return health.check_database(self)
+
+    def health(
+        self, *, max_age: float | None = None, hostname: str | None = None, name: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """All checks, in that form: ``database``, ``schema``, ``workers`` (one is at work), ``jobs``. Never raises
+        StoreError.
+
+        ``max_age``: seconds for which an available job may wait. ``hostname``, ``name``: count only those workers.
+        """
+        return health.check_all(self, max_age, hostname, name)
 
     def database_name(self) -> str:
         """The name of the database connected to."""
@@ -357,11 +376,11 @@ class Fairchild:
 
     def read_cursor(self, job_id: UUID) -> Any:
         """For ``job.cursor``."""
-        return self._ask(lambda link: journal.read_cursor(link, job_id))
+        return self.ask(lambda link: journal.read_cursor(link, job_id))
 
     def write_cursor(self, job_id: UUID, claim_id: UUID, attempt: int, cursor: bytes) -> bool:
         """For ``job.cursor = value``: whether the attempt still holds its claim."""
-        return self._ask(lambda link: journal.write_cursor(link, job_id, claim_id, attempt, cursor))
+        return self.ask(lambda link: journal.write_cursor(link, job_id, claim_id, attempt, cursor))
 
     def using(self, connection: Any) -> Using:
         """``fc.using(conn).enqueue(...)``: everything enqueued through it belongs to that connection's transaction."""
@@ -374,7 +393,7 @@ class Fairchild:
         job_id = _uuid(id)
         return self._read([job_id]).get(job_id)
 
-    def _ask(self, question: Callable[[Link], T]) -> T:
+    def ask(self, question: Callable[[Link], T]) -> T:
         """The answer of a read, asked again if a connection was lost under it."""
 
         def once() -> T:
@@ -384,7 +403,7 @@ class Fairchild:
         return retrying(once)
 
     def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
-        found = self._ask(lambda link: browse.get_jobs(link, ids))
+        found = self.ask(lambda link: browse.get_jobs(link, ids))
         for job in found.values():
             job._client = self
         return found
@@ -431,9 +450,9 @@ class Fairchild:
             with self._ended:
                 seen = self._endings
             wanted = list(open_ids)
-            ended = self._ask(lambda link, wanted=wanted: browse.find_ended(link, wanted))  # type: ignore[misc]
+            ended = self.ask(lambda link, wanted=wanted: browse.find_ended(link, wanted))  # type: ignore[misc]
             if first and len(ended) < len(wanted):
-                missing = set(wanted) - self._ask(lambda link, wanted=wanted: browse.find_existing(link, wanted))  # type: ignore[misc]
+                missing = set(wanted) - self.ask(lambda link, wanted=wanted: browse.find_existing(link, wanted))  # type: ignore[misc]
                 if missing:
                     raise _unknown(missing)
             first = False
@@ -493,7 +512,7 @@ class Fairchild:
         ids = {"workflow": workflow, "worker": worker, "cursor": cursor}
         filters = {**named, **{what: None if value is None else _uuid(value) for what, value in ids.items()}}
         wanted = _state(state)
-        found = self._ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
+        found = self.ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
         for job in found:
             job._client = self
         more = len(found) > limit
@@ -512,11 +531,11 @@ class Fairchild:
                 f"limit is a number from 1 to {MAX_PAGE} and level one of {', '.join(LEVELS)}; got {limit}, {level!r}"
             )
         job_id = _uuid(id)
-        return self._ask(lambda link: journal.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
+        return self.ask(lambda link: journal.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
-        queues = self._ask(browse.count_by_queue)
+        queues = self.ask(browse.count_by_queue)
         filled = {name: {s.value: counts.get(s.value, 0) for s in JobState} for name, counts in sorted(queues.items())}
         total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
         return {"jobs": total, "queues": filled}

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from alembic.config import Config as AlembicConfig
 
+    from fairchild.db.connect import Database
+
 VERSION_TABLE = "fairchild_alembic_version"
 OLDEST_SERVER = 12
 LOCK_TIMEOUT_SECONDS = 120
@@ -75,6 +77,19 @@ def current(conninfo: str, schema: str | None) -> str | None:
 def pending(conninfo: str, schema: str | None) -> list[str]:
     """The revisions that ``upgrade`` would apply, oldest first. Raises like ``upgrade``; changes nothing."""
     return _missing(current(conninfo, schema))
+
+
+def check(database: Database) -> None:
+    """Raise SchemaError if the tables are there and not those of this release; DatabaseUnavailable."""
+    link = database.open("check")
+    with _our_errors(), link.connection as connection:
+        version = _read_version(connection, link.schema)
+    missing = [] if version is None else _missing(version)
+    if missing:
+        raise SchemaError(
+            f"the tables are at revision {version} and this release needs {missing[-1]}: run `fairchild migrate`; "
+            "nothing was done"
+        )
 
 
 def drop(conninfo: str, schema: str | None) -> None:

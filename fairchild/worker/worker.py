@@ -292,6 +292,17 @@ class Worker:
             "threads": {"ok": not self.worn_out, "detail": f"{self._pool.stuck} of {self.concurrency} are stuck"},
         }
 
+    def signs_of_life(self) -> dict[str, dict[str, Any]]:
+        """Whether its loops are there and move, whatever the database does; in the form of ``health()``."""
+        if not self._started:
+            return {"loops": {"ok": self.asked_to_stop, "detail": "stopping" if self.asked_to_stop else "not started"}}
+        still = time.monotonic() - min(self._beating.moved, self._fencing.moved, self._observing.moved)
+        moves = still < self.lease + SILENT_AFTER
+        return {
+            "loops": {"ok": self.alive and moves, "detail": f"the slowest moved {still:.1f} s ago"},
+            "threads": self.health()["threads"],
+        }
+
     @property
     def healthy(self) -> bool:
         """Whether all checks of ``health()`` are good."""

@@ -6,12 +6,14 @@ import logging
 import os
 import signal
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fairchild.context import refuse_while_importing
 from fairchild.errors import UsageError
 from fairchild.worker import process
+from fairchild.worker.probe import Probe
 from fairchild.worker.supervisor import RECYCLED, STOPPED, Supervisor, resident_bytes
 from fairchild.worker.worker import Queues, Worker
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1  # a signal handler may only set a flag; an Event's lock could be held by the code it interrupts
 MAX_PROCESSES = 256
+MAX_PORT = 65_536
 MEGABYTE = 1024 * 1024
 log = logging.getLogger("fairchild.worker")
 
@@ -37,6 +40,10 @@ class WorkerPool:
 
     ``exit_when_unhealthy``: end, with ``ended_well`` False (a child process: be replaced), when no look for jobs has
     succeeded for so many seconds, for whoever restarts programs to have a try. Without it a worker tries for ever.
+
+    ``health_port``: answer HTTP probes at ``/livez`` and ``/readyz`` there, on ``health_host``; ``health_file``: touch
+    that file as long as the worker is alive (worker/probe.py). Of several processes, number n from 0 has the port
+    ``health_port + n`` and a file with ``.n`` at its end.
     """
 
     def __init__(
@@ -49,6 +56,9 @@ class WorkerPool:
         max_jobs_per_process: int | None = None,
         max_memory_mb: float | None = None,
         exit_when_unhealthy: float | None = None,
+        health_port: int | None = None,
+        health_host: str = "0.0.0.0",  # noqa: S104 - probes come from other hosts
+        health_file: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         if not 1 <= processes <= MAX_PROCESSES:
@@ -61,6 +71,10 @@ class WorkerPool:
             if limit is not None and limit <= 0:
                 raise UsageError(f"{name} must be positive, got {limit!r}")
         self.worker = Worker(client, queues, concurrency, **options)
+        if health_port is not None and not 0 <= health_port <= MAX_PORT - processes:
+            raise UsageError(f"health_port is a port number, got {health_port!r}")
+        self._health = (health_host, health_port, health_file)
+        self._probe = self._make_probe(None)
         self._patience = exit_when_unhealthy
         self._max_jobs = max_jobs_per_process
         self._max_bytes = None if max_memory_mb is None else max_memory_mb * MEGABYTE
@@ -99,8 +113,20 @@ class WorkerPool:
             with process.tuned():
                 self._work()
         else:
-            self.worker.start()
+            self._probe.start()
+            try:
+                self.worker.start()
+            except BaseException:
+                self._probe.stop()
+                raise
         return self
+
+    def _make_probe(self, slot: int | None) -> Probe:
+        host, port, file = self._health
+        if slot is not None:
+            port = None if port is None else port + slot
+            file = None if file is None else f"{os.fspath(file)}.{slot}"
+        return Probe(self.worker, host=host, port=port, file=None if file is None else Path(file))
 
     def stop(self, timeout: float | None = None) -> bool:
         """Drain for up to ``timeout`` seconds (default: shutdown_timeout) and stop; whether every job ended."""
@@ -108,6 +134,7 @@ class WorkerPool:
             self._supervisor.stop()
             return self._stopped.wait()
         ended = self.worker.stop(timeout)
+        self._probe.stop()
         self._stopped.set()
         return ended
 
@@ -128,6 +155,7 @@ class WorkerPool:
         if threading.current_thread() is threading.main_thread():
             previous = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
+            self._probe.start()
             self.worker.start()
             while not self.signals and not self._stopped.wait(POLL_SECONDS):
                 if self.worker.asked_to_stop:
@@ -150,6 +178,7 @@ class WorkerPool:
             if not self._stopped.is_set():
                 self.stop()
         finally:
+            self._probe.stop()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -160,6 +189,8 @@ class WorkerPool:
         parent = os.getppid()
         worker = self.worker
         worker.number(slot)
+        probe = self._make_probe(slot)
+        probe.start()
         worker.start()
         code = 0
         while not self.signals:
@@ -178,6 +209,7 @@ class WorkerPool:
                 code = RECYCLED
                 break
         worker.stop()
+        probe.stop()
         return code
 
     def _given_up(self) -> bool:
