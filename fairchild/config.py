@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from fairchild.errors import ConfigError
 
 URL_VARIABLE = "FAIRCHILD_DATABASE_URL"
 SCHEMA_VARIABLE = "FAIRCHILD_SCHEMA"
+TIMEOUT_VARIABLE = "FAIRCHILD_DEFAULT_TIMEOUT"
 _SCHEMES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg|postgresql\+psycopg2)://")
 # Up to the last @, since a password that was not quoted may hold one.
 _PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):\S*@")
@@ -48,6 +50,8 @@ class Config:
     max_payload_bytes: int = 1024 * 1024
     pooler: bool | None = None
     """The URL leads through a pooler in transaction mode: no prepared statements, no session state. None: find out."""
+    default_timeout: float | None = None
+    """Seconds that an attempt may take that has no time limit of its own, in workers of this client. None: any time."""
 
     def __repr__(self) -> str:
         return f"Config(url={hide_password(self.url)!r}, schema={self.schema!r}, pool_size={self.pool_size})"
@@ -60,6 +64,7 @@ class Config:
         pool_size: int = 10,
         max_payload_bytes: int | None = None,
         pooler: bool | None = None,
+        default_timeout: float | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Config:
         """The settings in force. Raises ConfigError, with what to set, when there is no database to go to."""
@@ -80,7 +85,20 @@ class Config:
         limit = 1024 * 1024 if max_payload_bytes is None else max_payload_bytes
         if limit < 1:
             raise ConfigError(f"max_payload_bytes must be at least 1, got {limit}")
-        return Config(normalize_url(chosen), schema, pool_size, limit, pooler)
+        given = default_timeout if default_timeout is not None else environment.get(TIMEOUT_VARIABLE) or None
+        return Config(normalize_url(chosen), schema, pool_size, limit, pooler, _seconds(given))
+
+
+def _seconds(given: float | str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"default_timeout ({TIMEOUT_VARIABLE}) is a positive number of seconds, got {given!r}")
+    return seconds
 
 
 def normalize_url(url: str) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
@@ -74,6 +75,7 @@ class Fairchild:
     ``FAIRCHILD_DATABASE_URL``, then libpq's ``PG*`` variables. ``schema``: where the tables are (default: the
     connection's own). Safe to share between threads and to make before a fork. ``enqueue_timeout``: for how many
     seconds an enqueue whose reply was lost tries to learn what came of it before it raises OutcomeUnknown.
+    ``default_timeout``: seconds that an attempt may take in this client's workers if nothing else is said.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Fairchild:
         max_payload_bytes: int | None = None,
         pooler: bool | None = None,
         enqueue_timeout: float = 30.0,
+        default_timeout: float | timedelta | None = None,
         registry: Registry = registry,
     ) -> None:
         if enqueue_timeout < 0:
@@ -96,6 +99,9 @@ class Fairchild:
             "pool_size": pool_size,
             "max_payload_bytes": max_payload_bytes,
             "pooler": pooler,
+            "default_timeout": (
+                default_timeout.total_seconds() if isinstance(default_timeout, timedelta) else default_timeout
+            ),
         }
         self._database: Database | None = None
         self._lock = threading.Lock()

@@ -267,7 +267,7 @@ class Claimer:
     def _hand_over(self, link: Link, rows: list[Claimed]) -> None:
         """Give the jobs to the runners."""
         attempts = []
-        for row, values in with_values(link, rows):
+        for row, values in with_values(link, rows, self._database.config.default_timeout):
             attempt = Attempt(row, values, self._client, self._worker)
             if row.expired:
                 self._finisher.put(attempt.expired())
@@ -283,10 +283,14 @@ class Claimer:
                 self._finisher.put(attempt.give_back())
 
 
-def with_values(link: Link, rows: list[Claimed]) -> Iterator[tuple[Claimed, Values]]:
-    """Each job with the values of other jobs that it waits for; all are read in one statement."""
+def with_values(link: Link, rows: list[Claimed], timeout: float | None) -> Iterator[tuple[Claimed, Values]]:
+    """Each job with the values of other jobs that it waits for; all are read in one statement.
+
+    One that has no time limit of its own gets this ``timeout``.
+    """
     wanted = {row.job_id: referred(codec.decode(row.refs)) for row in rows if row.refs is not None}
     ids = list({each for found in wanted.values() for each in found})
     values = read_results(link, ids) if ids else {}
     for row in rows:
-        yield row, {each: values[each] for each in wanted.get(row.job_id, ()) if each in values}
+        limited = row if timeout is None or row.timeout is not None else row._replace(timeout=timeout)
+        yield limited, {each: values[each] for each in wanted.get(row.job_id, ()) if each in values}

@@ -327,7 +327,8 @@ class Consumer:
 
     def _held_of(self, link: Link, rows: list[Claimed]) -> list[HeldAttempt]:
         try:
-            found = [HeldAttempt(row, values, self) for row, values in with_values(link, rows)]
+            limit = self.client.config.default_timeout
+            found = [HeldAttempt(row, values, self) for row, values in with_values(link, rows, limit)]
         except BaseException:  # nobody has heard of them: they go back with the next beat
             self._late.extend(Ended(row.job_id, row.claim_id, "ready", spent=False) for row in rows)
             raise
