@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from fairchild.config import hide_password
+from fairchild.events import emit
 
 log = logging.getLogger("fairchild.worker")
 
@@ -114,6 +115,7 @@ class Loop:
             self._wake.clear()
 
     def _report(self, error: Exception, rest: float) -> None:
+        emit("loop_failed", loop=self.name, error=error, failures=self.failures)
         text = hide_password(" ".join(str(error).split()))
         if self.failures == 1:
             log.warning("%s: %s: %s; trying again", self.name, type(error).__name__, text, exc_info=error)

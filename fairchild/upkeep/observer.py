@@ -18,6 +18,7 @@ from fairchild import clock
 from fairchild.db import lease, settle
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
+from fairchild.events import emit
 
 log = logging.getLogger("fairchild.upkeep")
 
@@ -53,6 +54,7 @@ class Observer:
         now = clock.now()
         for dead in self.judge(sessions, now):
             if lease.declare_dead(link, dead):
+                emit("session_dead", session=dead.id, silent_seconds=dead.lease / 2)
                 log.warning("worker session %s is dead: no beat for %.1f s", dead.id, dead.lease / 2)
         rescued = 0
         orphans, waiting = lease.left_behind(link)

@@ -79,6 +79,8 @@ class Attempt:
         self.key = (claimed.job_id.int, claimed.claim_id.int)
         self.ended = False
         """Its outcome has been handed over, or it was taken back before it started. Under the pool's lock."""
+        self.running = False
+        """A runner thread has it. Under the pool's lock."""
         self.ran = False
         self.seconds = 0.0
         self.released = False

@@ -35,6 +35,7 @@ from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
 from fairchild.db.workers import WorkerState
 from fairchild.errors import UsageError
+from fairchild.events import emit
 from fairchild.loop import Loop
 from fairchild.tasks import check_text
 from fairchild.upkeep.observer import Observer
@@ -412,6 +413,7 @@ class Worker:
         # Who has just woken up asks first whether it is still taken for alive: the heart beats at this moment, too.
         if awake and silent >= FENCED_AFTER * self.lease and not self._claimer.fenced:
             self._claimer.fenced = True
+            emit("worker_fenced", worker=self.name, silent_seconds=silent)
             log.warning(
                 "worker %s: no beat was acknowledged for %.1f s; it takes no jobs, and those that run are to stop "
                 "before others take them over. No attempt is spent",
@@ -443,6 +445,7 @@ class Worker:
             "session",
             self.name, self.lease / 2,
         )  # fmt: skip
+        emit("worker_lost", worker=self.name, session=self.session)
         self._claimer.session = None
         for attempt in self._pool.take_back():
             self._finisher.put(attempt.give_back())
