@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 CANCEL = "cancel"
-"""The payload of a notification that running jobs were asked to stop. All others mean that there is something to do."""
+"""The payload of a notification that running jobs were asked to stop."""
+PROBE = "probe"
+"""The payload of one that only shows that notifications arrive. All others mean that there is something to do."""
 
 
 @lru_cache(maxsize=64)
