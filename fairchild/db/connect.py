@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from fairchild.config import Config, hide_parts, hide_password
+from fairchild.db.gate import Gate
 from fairchild.db.statement import Sql
 from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, UsageError
 
@@ -40,14 +42,31 @@ _TCP = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+# The server's end of it: a partition must be noticed there as well, since its sessions hold locks.
+_TCP_SESSION = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
+}
+# A table that somebody has locked is tried again, not waited for: a worker must go on, and be able to stop.
+LOCK_SECONDS = 5.0
+POOL_TIMEOUT = 30.0
+"""Seconds to wait while all connections of the pool are in use."""
+DOUBT_SECONDS = 3.0
+"""Seconds of that wait after which the server is asked whether it is there."""
+# What our statements and the reading of their answers rest on, whatever the role or the database was given by default.
+_SESSION = {"DateStyle": "ISO, MDY", "default_transaction_isolation": "read committed"}
 # The hot statements reach each table by an index, whatever the statistics say; those of a queue's tables are mostly of
 # a moment when they were empty, and would have the planner scan them. Correctness needs none of these settings.
-_WORKER_SETTINGS = (
-    "SET plan_cache_mode = force_generic_plan",
-    "SET enable_seqscan = off",
-    "SET enable_mergejoin = off",
-    "SET jit = off",
-)
+_WORKER_SETTINGS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    # A role's own may be meant for pages that must not take long, and a batch is allowed to.
+    "statement_timeout": "60s",
+}
 
 
 class _RawJson(Loader):
@@ -255,6 +274,7 @@ class Database:
         self._conninfo: str | None = None
         self._schema = config.schema
         self._pooled = config.pooler
+        self._gate = Gate()
 
     @property
     def conninfo(self) -> str:
@@ -279,24 +299,28 @@ class Database:
                 "percent-encoded"
             ) from None
         defaults: dict[str, Any] = {} if str(given.get("host") or "").startswith("/") else dict(_TCP)
+        if "," in f"{given.get('host') or ''}{given.get('hostaddr') or ''}":
+            defaults["target_session_attrs"] = "read-write"  # of several servers, the primary
+        defaults["client_encoding"] = "UTF8"
         defaults["application_name"] = f"fairchild:{role}"
         return make_conninfo("", **{**defaults, **given})
 
-    def open(self, role: str, *, tuned: bool = False) -> Link:
-        """A connection of its own, outside of the pool, in autocommit. ``tuned`` ones carry the workers' settings.
+    def open(self, role: str, *, tuned: bool = False, lock_timeout: float = LOCK_SECONDS) -> Link:
+        """A connection of its own, outside of the pool, in autocommit.
+
+        ``tuned`` ones carry the workers' settings, and wait ``lock_timeout`` seconds for a lock.
 
         Raises DatabaseUnavailable.
         """
+        dsn = self._dsn(role)
         try:
-            connection = psycopg.connect(self._dsn(role), autocommit=True, prepare_threshold=None)
+            connection = self._gate.connect(lambda: psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
         except psycopg.Error as error:
             raise self._translate(error) from None
         try:
             schema = self._look(connection)
-            self._configure(connection)
-            if tuned and not self.pooled:
-                for setting in _WORKER_SETTINGS:
-                    connection.execute(setting)
+            wait = {"lock_timeout": f"{max(1, int(lock_timeout * 1000))}ms"}
+            self._configure(connection, _WORKER_SETTINGS | wait if tuned else {})
         except psycopg.Error as error:
             connection.close()
             raise translate(error) from None
@@ -315,13 +339,29 @@ class Database:
             self.check()
         return bool(self._pooled)
 
-    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+    def hurry(self, seconds: float) -> None:
+        """While the server is away, try again at least so often: somebody here has less time than others."""
+        self._gate.longest = min(self._gate.longest, seconds)
+
+    def _configure(self, connection: psycopg.Connection[Any], settings: Mapping[str, str] | None = None) -> None:
         connection.adapters.register_loader("jsonb", _RawJson)
         connection.adapters.register_loader("jsonb", _RawBinaryJson)
         connection.prepare_threshold = None if self.pooled else 5
         if connection.info.server_version < MIN_SERVER:
             raise SchemaError(
                 f"fairchild needs PostgreSQL 12 or later; this server is {connection.info.server_version // 10000}"
+            )
+        if not self.pooled:
+            local = connection.info.host.startswith(("/", "@")) or not connection.info.host
+            wanted = {**_SESSION, **({} if local else _TCP_SESSION), **(settings or {})}
+            calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in wanted.items())
+            connection.execute(f"SELECT {calls}".encode())
+            return
+        style = connection.info.parameter_status("DateStyle") or "ISO"
+        if not style.startswith("ISO"):
+            raise SchemaError(
+                f"through this pooler dates come in the style {style!r}, and fairchild reads ISO; nothing was done. "
+                "Reset DateStyle for the role and the database"
             )
 
     def _look(self, connection: psycopg.Connection[Any]) -> str:
@@ -358,13 +398,14 @@ class Database:
                 # After a fork the parent's pool is left alone: closing it would end the parent's connections.
                 self._pool = psycopg_pool.ConnectionPool(
                     dsn,
+                    connection_class=_through(self._gate),
                     min_size=0,
                     max_size=self.config.pool_size,
                     open=True,
-                    timeout=30.0,
                     max_lifetime=1800.0,
                     name="fairchild-pool",
                     configure=self._configure,
+                    check=_still_there,
                     kwargs={"autocommit": True},
                     reconnect_timeout=5.0,
                 )
@@ -377,20 +418,40 @@ class Database:
         pool = None
         try:
             pool = self._current_pool()
-            with pool.connection() as connection:
-                yield Link(connection, self._look(connection), prepare=not self.pooled, owned=True)
+            connection = self._taken(pool)
+            try:
+                with connection, _spoiled_closed(connection):
+                    yield Link(connection, self._look(connection), prepare=not self.pooled, owned=True)
+            finally:
+                pool.putconn(connection)
+        except psycopg_pool.PoolClosed:  # the server was lost while this one waited for a connection
+            self.check()
+            raise DatabaseUnavailable("the connections were lost while one was waited for; nothing was sent") from None
         except psycopg_pool.PoolTimeout as error:
-            self.check()  # says why, if the server is the reason
             raise StoreError(
                 f"all {self.config.pool_size} connections of this client are in use; raise pool_size ({error})"
             ) from None
         except psycopg.Error as error:
-            if pool is not None and isinstance(error, REPLY_LOST) and (error.sqlstate or "57P").startswith("57P"):
+            if pool is not None and _all_lost(error):
                 self._drop(pool)
             raise self._translate(error) from error
 
-    def _drop(self, pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]]) -> None:
-        """Where one connection was lost the others were too; a new pool knows at once whether the server is back."""
+    def _taken(self, pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
+        """A connection out of the pool. Waits while all are in use, but not for a server that is away."""
+        deadline = time.monotonic() + POOL_TIMEOUT
+        while True:
+            try:
+                return pool.getconn(min(DOUBT_SECONDS, POOL_TIMEOUT))
+            except psycopg_pool.PoolTimeout:
+                self.check()
+                if time.monotonic() >= deadline:
+                    raise
+
+    def _drop(
+        self,
+        pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]],
+    ) -> None:
+        """Where one connection was lost or demoted the others were too; a new pool finds the server there is now."""
         with self._lock:
             if self._pool is pool:
                 self._pool = None
@@ -413,13 +474,52 @@ class Database:
             pool.close()
 
 
+def _through(gate: Gate) -> type[psycopg.Connection[Any]]:
+    """Connections that are made through a gate."""
+
+    class Gated(psycopg.Connection[Any]):
+        @classmethod
+        def connect(cls, *args: Any, **kwargs: Any) -> Any:
+            return gate.connect(lambda: psycopg.Connection.connect(*args, **kwargs))
+
+    return Gated
+
+
+def _still_there(connection: psycopg.Connection[Any]) -> None:
+    """Raise if a connection that was at rest has been closed by its server. Asks nobody: it was told, or was not."""
+    found = select.poll()
+    found.register(connection.fileno(), select.POLLIN)
+    while found.poll(0):
+        connection.pgconn.consume_input()  # the server's last words; then, at the end of them, this raises
+
+
+@contextmanager
+def _spoiled_closed(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Close a connection of the pool on which nothing can succeed any more, so that nobody is given it again."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate in _SPOILED:
+            connection.close()
+        raise
+
+
 STORE_ERRORS: tuple[type[Exception], ...] = (psycopg.Error, StoreError)
 """Whatever a statement may fail with."""
 REPLY_LOST: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError)
 """After these nobody knows whether the statement was done."""
 
 _TRANSIENT_CLASSES = ("08", "53", "57", "58")
-_TRANSIENT_STATES = ("40001", "40P01", "55P03", "25006", "25P03", "26000", "42P05", "0A000")
+_READ_ONLY = "25006"
+# The server has become a standby; a prepared statement fits its tables no more, is gone, or is another session's.
+_SPOILED = (_READ_ONLY, "0A000", "26000", "42P05")
+_TRANSIENT_STATES = ("40001", "40P01", "55P03", "25P03", *_SPOILED)
+
+
+def _all_lost(error: psycopg.Error) -> bool:
+    """Whether what befell one connection to a server has befallen all of them."""
+    state = error.sqlstate or "57P"
+    return state == _READ_ONLY or (isinstance(error, REPLY_LOST) and state.startswith("57P"))
 
 
 def is_reply_lost(error: BaseException) -> bool:
@@ -463,6 +563,11 @@ def translate(error: psycopg.Error) -> StoreError:
         return DatabaseUnavailable(f"the database cannot be reached: {text}")
     if error.sqlstate is not None and error.sqlstate[:2] in ("08", "53", "57"):
         return DatabaseUnavailable(f"the database is not available: {text}")
+    if error.sqlstate == _READ_ONLY:
+        return StoreError(
+            f"this database only reads: {text}; nothing was written. It is a standby (name the primary, or all of "
+            "them: postgresql://h1,h2/db), or default_transaction_read_only is set for the role or the database"
+        )
     return StoreError(f"the database refused the statement: {text}")
 
 

@@ -53,18 +53,22 @@ VALUES (%(id)s, %(lease)s, %(name)s, %(hostname)s, %(pid)s, %(queues)s::text[], 
         %(metadata)s::jsonb)""",
 )
 
-# One per worker process and interval, whatever the number of its jobs; and at once when somebody has asked for a job to
-# stop. Answers with all that this session was asked to stop: claims holds what runs now.
+# One per worker process and interval, whatever the number of its jobs. It touches one row of one small table: whoever
+# locks the tables of the jobs, to vacuum or to change them, does not silence the workers.
 BEAT = Sql(
     "beat",
     """
-WITH beaten AS (
-  UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
-   WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
-  RETURNING state)
-SELECT state, (SELECT jsonb_agg(jsonb_build_array(job_id, claim_id, cancel_reason)) FROM {claims}
-                WHERE session = %(id)s::uuid AND cancel_reason IS NOT NULL)
-  FROM beaten""",
+UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
+ WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
+RETURNING state""",
+)
+
+# After each beat, and at once when somebody has asked for a job to stop. claims holds what runs now.
+ASKED = Sql(
+    "asked",
+    """
+SELECT job_id, claim_id, cancel_reason FROM {claims}
+ WHERE session = %(id)s::uuid AND cancel_reason IS NOT NULL""",
 )
 
 # One that has stopped wakes the others, who may take what it has given back (and its own listener, which then ends).
@@ -208,17 +212,6 @@ class Session(NamedTuple):
     metadata: dict[str, Any]
 
 
-class Beat(NamedTuple):
-    """What a session hears when it beats."""
-
-    state: str
-    asked: list[tuple[UUID, UUID, str]]
-    """(job, claim, reason) of each attempt of this session that somebody wants stopped."""
-
-
-_asked = msgspec.json.Decoder(list[tuple[UUID, UUID, str]])
-
-
 class Watched(NamedTuple):
     """A session as an observer sees it."""
 
@@ -235,13 +228,15 @@ def open_session(link: Link, session: Session) -> None:
     link.rows(OPEN_SESSION, params)
 
 
-def beat(link: Link, session: UUID) -> Beat | None:
-    """Count one more beat. None: the session was declared dead."""
+def beat(link: Link, session: UUID) -> str | None:
+    """Count one more beat; the session's state. None: it was declared dead."""
     rows = link.rows(BEAT, {"id": session})
-    if not rows:
-        return None
-    state, asked = rows[0]
-    return Beat(state, [] if asked is None else _asked.decode(asked))
+    return rows[0][0] if rows else None
+
+
+def asked(link: Link, session: UUID) -> list[tuple[UUID, UUID, str]]:
+    """(job, claim, reason) of each attempt of this session that somebody wants stopped."""
+    return [(job_id, claim_id, reason) for job_id, claim_id, reason in link.rows(ASKED, {"id": session})]
 
 
 def set_state(link: Link, session: UUID, state: str) -> None:

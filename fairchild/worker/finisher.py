@@ -18,13 +18,14 @@ from fairchild.config import hide_password
 from fairchild.db.connect import Database, Link, is_transient
 from fairchild.db.finish import Applied, Ended, finish
 from fairchild.errors import UsageError
+from fairchild.loop import Complaints
 from fairchild.worker.pool import Pool
 
 log = logging.getLogger("fairchild.worker")
 
 GATHER_SECONDS = 0.002
 BATCH = 500
-MAX_PAUSE = 10.0
+MAX_PAUSE = 2.0
 
 
 class Finisher:
@@ -37,6 +38,7 @@ class Finisher:
         self._thread: threading.Thread | None = None
         self._link: Link | None = None
         self._give_up = threading.Event()
+        self._complaints = Complaints()
         self.pool: Pool | None = None
         self.statements = 0
 
@@ -114,12 +116,17 @@ class Finisher:
                 if not is_transient(error):
                     self._in_halves(batch, error, instead)
                     return
-                log.warning(
-                    "cannot record %d finished jobs now (%s); they are kept and tried again", len(batch), _line(error)
-                )
+                if self._complaints.worth(_line(error)):
+                    log.warning(
+                        "cannot record %d finished jobs now (%s); they are kept and tried again",
+                        len(batch),
+                        _line(error),
+                    )
                 self._give_up.wait(random.uniform(0, pause))
                 pause = min(pause * 2, MAX_PAUSE)
             else:
+                if self._complaints.over():
+                    log.warning("finished jobs can be recorded again; none was dropped")
                 self._on_applied(batch, applied)
                 return
         log.error(

@@ -34,7 +34,7 @@ from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
 from fairchild.errors import UsageError
-from fairchild.loop import Loop
+from fairchild.loop import MAX_PAUSE, Loop
 from fairchild.tasks import check_text
 from fairchild.upkeep.observer import Observer
 from fairchild.worker.claimer import Claimer
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairchild.worker")
 
 ASK_SECONDS = 1.0
-MAX_BEAT_PAUSE = 1.0  # after an outage it must beat before the others have looked three times
 MAX_CONCURRENCY = 1000
 FENCED_AFTER = 0.45
 """Of the lease, without a beat that was acknowledged; after half of it the others may take over."""
@@ -148,12 +147,15 @@ class Worker:
             self._pool.on_room = self._room
             self._pool.on_recorded = self._applied
             self._fencing = Loop("fence", self._fence)
-            self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
+            self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
             self._listening = Loop("listener", self._listener.step)
             self._observer = Observer(uuid4(), self.heartbeat_interval)
             self._observing = Loop("observer", self._observe)
-            self._heart = database.open("heartbeat")
+            database.hurry(
+                self.heartbeat_interval
+            )  # after an outage it must beat before others have looked three times
+            self._heart = self._open_heart()
             try:
                 self._open_session()
             except BaseException:
@@ -345,10 +347,14 @@ class Worker:
         self._acknowledged = self._fence_looked = clock.now()
         self.session = self._claimer.session = self._observer.own = session.id
 
+    def _open_heart(self) -> Link:
+        """It waits for no lock for longer than until the next beat but one."""
+        return self.client.database.open("heartbeat", tuned=True, lock_timeout=self.heartbeat_interval / 2)
+
     def _beat(self) -> float:
         started = time.monotonic()
         if self._heart is None or self._heart.connection.closed:
-            self._heart = self.client.database.open("heartbeat")
+            self._heart = self._open_heart()
         try:
             self._beat_once(self._heart)
         except BaseException:
@@ -366,8 +372,8 @@ class Worker:
         self._unfence()
         if heard is None:
             return
-        self._claimer.paused = heard.state == "paused"
-        for job_id, claim_id, reason in heard.asked:
+        self._claimer.paused = heard == "paused"
+        for job_id, claim_id, reason in lease.asked(link, self.session):
             attempt = self._pool.find(job_id, claim_id)
             if attempt is not None:
                 attempt.interrupt("cancelled", reason)

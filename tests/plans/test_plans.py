@@ -211,7 +211,16 @@ def test_looking_for_jobs_hops_along_the_indexes(tuned: Link, statement: Sql) ->
 
 
 def test_a_beat_touches_one_row(tuned: Link) -> None:
-    assert indexes(explain(tuned, lease.BEAT, {"id": uuid4()})) == {"fairchild_sessions_pkey"}
+    nodes = explain(tuned, lease.BEAT, {"id": uuid4()})
+
+    assert indexes(nodes) == {"fairchild_sessions_pkey"}
+    assert not scanned(nodes)  # and no other table, which may be locked
+
+
+def test_what_is_asked_with_a_beat_reads_only_what_runs(tuned: Link) -> None:
+    nodes = explain(tuned, lease.ASKED, {"id": uuid4()})
+
+    assert scanned(nodes) == {NAMES["claims"]}
 
 
 def test_what_a_finish_asks_besides_goes_by_keys(tuned: Link) -> None:

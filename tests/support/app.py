@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -93,15 +94,20 @@ class App:
         self.store.close()
         self.client.disconnect()
 
+    @contextmanager
+    def closing(self) -> Iterator[App]:
+        """Until the end of the block; then nothing may be out of order."""
+        try:
+            yield self
+            for worker in self.workers:
+                worker.stop(timeout=5)
+            assert self.store.violations() == []
+        finally:
+            self.close()
+
 
 @pytest.fixture
 def app(fairchild_db: str) -> Iterator[App]:
-    """An application on a database of this test's own. When the test has ended nothing may be out of order."""
-    made = App(fairchild_db)
-    try:
+    """An application on a database of this test's own."""
+    with App(fairchild_db).closing() as made:
         yield made
-        for worker in made.workers:
-            worker.stop(timeout=5)
-        assert made.store.violations() == []
-    finally:
-        made.close()
