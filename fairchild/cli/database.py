@@ -64,7 +64,12 @@ def _confirm_drop(client: Fairchild) -> None:
 
 def migrate(
     check: Annotated[
-        bool, option("--check", env="MIGRATE_CHECK", help="Change nothing; exit 1 if migrations are pending.")
+        bool,
+        option(
+            "--check",
+            env="MIGRATE_CHECK",
+            help="Change nothing; exit 1 if migrations are pending or an index is invalid.",
+        ),
     ] = False,
     sql: Annotated[
         bool,
@@ -92,13 +97,17 @@ def migrate(
             _report(client.migrate(), json)
             return
         pending = client.pending_migrations()
+        damaged = client.damaged_indexes()
     if json:
-        print_json({"pending": pending})
+        print_json({"pending": pending, "damaged_indexes": damaged})
     else:
         for name in pending:
             print(name)
+    if damaged:
+        say(f"invalid indexes: {', '.join(damaged)}; run `fairchild migrate`, which builds them anew")
     if pending:
         say(f"{len(pending)} migrations are pending: run `fairchild migrate`")
+    if pending or damaged:
         raise typer.Exit(1)
     say("the tables are up to date")
 

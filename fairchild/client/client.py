@@ -167,7 +167,9 @@ class Fairchild:
         return context.active(self)
 
     def install(self) -> list[str]:
-        """Create the tables or bring them up to date. Safe to repeat and to run from many processes at once.
+        """Create the tables or bring them up to date; build invalid indexes anew.
+
+        Safe to repeat and to run from many processes at once.
 
         The names of the migrations applied; none when there was nothing to do.
         """
@@ -178,6 +180,10 @@ class Fairchild:
     def pending_migrations(self) -> list[str]:
         """The migrations that ``install()`` would apply, oldest first. Raises SchemaError for a newer database."""
         return migrate.pending(self.database.conninfo, self.config.schema)
+
+    def damaged_indexes(self) -> list[str]:
+        """The indexes of the tables that are invalid, as a build that failed leaves them. ``install()`` mends them."""
+        return migrate.damaged(self.database.conninfo, self.config.schema)
 
     def is_installed(self) -> bool:
         """Whether the tables have been made, by whatever release."""
