@@ -7,6 +7,7 @@ take one first, and never commit what they did not begin.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import random
 import select
@@ -28,6 +29,8 @@ from fairchild.config import Config, hide_parts, hide_password
 from fairchild.db.gate import Gate
 from fairchild.db.statement import Sql
 from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, UsageError
+
+log = logging.getLogger("fairchild")
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -87,15 +90,47 @@ class _RawBinaryJson(Loader):
         return bytes(data)[1:]
 
 
+class Hush:
+    """Whether to go without notifications for now, because the server's queue for them is full.
+
+    The queue is that of a whole cluster, and somebody's session that listens and does not read fills it. What had been
+    asked for fails with it at its commit; done again in silence it succeeds, and workers find it when they poll.
+    """
+
+    SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def note(self, error: psycopg.Error) -> None:
+        if is_queue_full(error):
+            if time.monotonic() > self._until + self.SECONDS:
+                log.warning("the server's queue of notifications is full; jobs start up to a poll interval later")
+            self._until = time.monotonic() + self.SECONDS
+
+    def text(self, statement: str) -> str:
+        """A statement as it is to be sent now."""
+        return statement.replace("pg_notify(", "textcat(") if time.monotonic() < self._until else statement
+
+
 class Link:
     """Something that runs statements in a schema: a psycopg connection, ours or the caller's."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, prepare: bool | None, owned: bool) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        schema: str,
+        *,
+        prepare: bool | None,
+        owned: bool,
+        hush: Hush | None = None,
+    ) -> None:
         self.connection = connection
         self.schema = schema
         self.owned = owned
         """Whether the connection is ours, so that a statement by itself is its own transaction."""
         self._prepare = prepare
+        self._hush = hush or Hush()
         self.statements = 0
         """Round trips asked for so far."""
 
@@ -103,7 +138,12 @@ class Link:
         """Run a statement and give its rows."""
         self.statements += 1
         cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)  # whatever cursor the caller's makes
-        cursor.execute(sql.for_schema(self.schema).encode(), params or {}, prepare=self._prepare, binary=sql.binary)
+        text = self._hush.text(sql.for_schema(self.schema)).encode()
+        try:
+            cursor.execute(text, params or {}, prepare=self._prepare, binary=sql.binary)
+        except psycopg.Error as error:
+            self._hush.note(error)
+            raise
         return cursor.fetchall() if _has_rows(cursor) else []
 
     def script(self, text: str) -> list[Row]:
@@ -113,8 +153,20 @@ class Link:
         cursor.execute(text.encode())
         return cursor.fetchall() if _has_rows(cursor) else []
 
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """A transaction of ours, which may fail with its notification at the commit."""
+        try:
+            with self.connection.transaction():
+                yield
+        except psycopg.Error as error:
+            self._hush.note(error)
+            raise
+
     def atomic(self) -> AbstractContextManager[Any]:
         """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
+        if self.owned:
+            return self._noted()
         idle = self.connection.info.transaction_status == pq.TransactionStatus.IDLE
         if idle and not self.connection.autocommit:
             self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
@@ -275,6 +327,7 @@ class Database:
         self._schema = config.schema
         self._pooled = config.pooler
         self._gate = Gate()
+        self._hush = Hush()
 
     @property
     def conninfo(self) -> str:
@@ -327,7 +380,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        return Link(connection, schema, prepare=not self.pooled, owned=True)
+        return Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
 
     @property
     def pooled(self) -> bool:
@@ -421,7 +474,8 @@ class Database:
             connection = self._taken(pool)
             try:
                 with connection, _spoiled_closed(connection):
-                    yield Link(connection, self._look(connection), prepare=not self.pooled, owned=True)
+                    schema = self._look(connection)
+                    yield Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
             finally:
                 pool.putconn(connection)
         except psycopg_pool.PoolClosed:  # the server was lost while this one waited for a connection
@@ -540,6 +594,11 @@ def was_idle(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) == "25P03"
 
 
+def is_queue_full(error: BaseException) -> bool:
+    """Whether the server could not take one more notification. By where it says so: the words are in its language."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == "54000" and error.diag.source_file == "async.c"
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same statement may well succeed in a moment, perhaps on another connection."""
     if isinstance(error, StoreError) and error.__cause__ is not None:
@@ -551,7 +610,7 @@ def is_transient(error: BaseException) -> bool:
     state = error.sqlstate
     if state is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-    return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
+    return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES or is_queue_full(error)
 
 
 def translate(error: psycopg.Error) -> StoreError:

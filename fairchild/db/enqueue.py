@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from fairchild.db import binary, wake
-from fairchild.db.connect import Link
+from fairchild.db.connect import STORE_ERRORS, Link, is_queue_full
 from fairchild.db.settle import settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UnknownJob
@@ -178,8 +178,15 @@ def insert_stream(link: Link, jobs: Iterable[NewJob], *, notify: bool = True) ->
     ids: list[UUID] = []
     with link.atomic():
         for chunk in _chunks(jobs, COPY_ROWS):
-            insert_jobs(link, chunk, notify=notify and not ids)
+            insert_jobs(link, chunk, notify=notify and not link.owned and not ids)
             ids.extend(job.id for job in chunk)
+    if notify and link.owned and ids:
+        # What the jobs were made of is used up, so that they could not be enqueued again without it.
+        try:
+            link.rows(NOTIFY, {**_wake(link), "gated": True})
+        except STORE_ERRORS as error:
+            if not is_queue_full(error):
+                raise
     return ids
 
 

@@ -83,7 +83,7 @@ class Cluster:
             "--encoding=UTF8",
             *initdb,
         )
-        self.configure(**{**SETTINGS, **settings})
+        self.configure(**{**SETTINGS, "listen_addresses": self.host, **settings})
         with (self.data / "pg_hba.conf").open("a") as access:
             access.write("host all all 10.0.0.0/8 trust\nhost replication all 10.0.0.0/8 trust\n")
         self.start()
@@ -95,7 +95,7 @@ class Cluster:
             conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses={self.host} -c unix_socket_directories={self.folder}"
+        options = f"-p {self.port} -c unix_socket_directories={self.folder}"
         self.run(
             "pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-l", str(self.folder / "server.log"), "-o", options,
             "start", environment=self._environment,
