@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from fairchild import Fairchild, Job
+from fairchild.errors import StoreError
 from fairchild.tasks import Registry
 from fairchild.worker import Worker
 from tests.support.eventually import eventually
@@ -104,6 +105,20 @@ class App:
             assert self.store.violations() == []
         finally:
             self.close()
+
+
+def once_again(app: App) -> Store:
+    """``app.store`` on a new connection, once its server answers."""
+
+    def tried() -> Store | None:
+        try:
+            return app.store.again()
+        except StoreError:
+            return None
+
+    found = eventually(tried, PATIENCE)
+    assert found is not None
+    return found
 
 
 @pytest.fixture

@@ -58,10 +58,33 @@ class Host:
         """Everything arrives again."""
         self.inside("iptables", "-F")
 
-    def degrade(self, *netem: str) -> None:
-        """Delays and losses: ``degrade("delay", "200ms", "loss", "20%")``; both ways."""
-        self.inside("tc", "qdisc", "replace", "dev", self._in, "root", "netem", *netem)
-        run("tc", "qdisc", "replace", "dev", self._out, "root", "netem", *netem)
+    def lose(self, share: float) -> None:
+        """This share of the packets is lost, each way."""
+        for chain in ("INPUT", "OUTPUT"):
+            self.inside(
+                "iptables",
+                "-A",
+                chain,
+                "-m",
+                "statistic",
+                "--mode",
+                "random",
+                "--probability",
+                str(share),
+                "-j",
+                "DROP",
+            )
+
+    def delay(self, milliseconds: int) -> bool:
+        """Each packet takes so much longer, each way; whether this machine's kernel can do that."""
+        for command in (("dev", self._out), ("dev", self._in)):
+            arguments = ["tc", "qdisc", "replace", *command, "root", "netem", "delay", f"{milliseconds}ms"]
+            prefix = [] if command[1] == self._out else ["ip", "netns", "exec", self.name]
+            program = shutil.which((prefix or arguments)[0], path=PATH) or ""
+            whole = [program, *[*prefix, *arguments][1:]]
+            if subprocess.run(whole, capture_output=True, check=False, env={"PATH": PATH}).returncode != 0:
+                return False
+        return True
 
 
 def run(program: str, *arguments: str, check: bool = True) -> None:

@@ -120,12 +120,15 @@ def test_f32_a_line_that_loses_much_slows_work_and_breaks_nothing(
 ) -> None:
     (before,) = wide_server.ask("SELECT sessions FROM pg_stat_database WHERE datname = 'postgres'")
     began = time.monotonic()
-    far.degrade("delay", "100ms", "loss", "10%")
+    delayed = far.delay(100)
+    far.lose(0.1)
     try:
         ids: list[object] = list(client.enqueue_many(jobs.work, ({"n": n} for n in range(60))))
         all_once(client, wide_server, ids)
     finally:
-        far.degrade("delay", "0ms")
+        far.heal()
+        if delayed:
+            far.delay(0)
     (after,) = wide_server.ask("SELECT sessions FROM pg_stat_database WHERE datname = 'postgres'")
     print(
         f"f32: {len(ids)} jobs in {time.monotonic() - began:.0f} s, {int(str(after[0])) - int(str(before[0]))} sessions"

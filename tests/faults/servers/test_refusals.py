@@ -22,7 +22,7 @@ from fairchild.tasks import Registry
 from fairchild.testing import databases
 from fairchild.worker import Worker
 from tests.faults.servers.needs import root
-from tests.support.app import PATIENCE, App
+from tests.support.app import PATIENCE, App, once_again
 from tests.support.cluster import Cluster, cluster, new_folder
 from tests.support.eventually import eventually
 
@@ -87,16 +87,6 @@ def fill(path: Path) -> None:
                 file.write(b"\0" * 4096)
     except OSError:
         pass
-
-
-def once_again(app: App) -> Any:
-    def tried() -> Any:
-        try:
-            return app.store.again()
-        except StoreError:
-            return None
-
-    return eventually(tried, PATIENCE)
 
 
 def test_f37_without_a_free_connection_those_there_are_kept_and_the_log_says_it_once(
