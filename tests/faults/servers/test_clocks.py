@@ -97,7 +97,7 @@ def test_f62_when_the_servers_clock_jumps_nobody_is_taken_for_dead(caplog: pytes
                 assert go.wait(PATIENCE)
                 return n
 
-            workers = [app.work(concurrency=2, lease=2.0) for _ in range(2)]
+            workers = [app.work(concurrency=3, lease=2.0) for _ in range(2)]
             sessions = [worker.session for worker in workers]
             held = [holds.enqueue(n) for n in range(4)]
             for job in held:
