@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairchild.worker")
 
 ASK_SECONDS = 1.0
+LISTEN_PAUSE = 5.0  # where listening is refused, and not only now: nothing depends on it
 MAX_CONCURRENCY = 1000
 FENCED_AFTER = 0.45
 """Of the lease, without a beat that was acknowledged; after half of it the others may take over."""
@@ -149,7 +150,7 @@ class Worker:
             self._fencing = Loop("fence", self._fence)
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
-            self._listening = Loop("listener", self._listener.step)
+            self._listening = Loop("listener", self._listener.step, max_pause=LISTEN_PAUSE)
             self._observer = Observer(uuid4(), self.heartbeat_interval)
             self._observing = Loop("observer", self._observe)
             database.hurry(

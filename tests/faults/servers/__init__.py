@@ -5,7 +5,8 @@ so is what stands in for a fault that no test of a few seconds can make.
 
 F25, F26  test_restarts              a fast and an immediate restart, one killed backend
 F27, F28  worker/test_lost_replies, worker/test_transaction, client/test_unknown_outcome
-F29, F30  test_networks              nothing of the worker arrives: both ends notice, no lock is left at the server
+F29, F30  test_networks              nothing of the worker arrives: both ends notice, no lock is left at the server;
+          test_restarts              no transaction is open while a task runs
 F31       test_networks              the worker hears nothing, and is heard
 F32       test_networks              a line that loses a tenth; test_restarts: connecting once a second
 F33, F34  test_failover              a promoted standby; commits that it never got

@@ -54,7 +54,7 @@ def backend(app: App, role: str) -> int:
 
 
 @pytest.mark.parametrize(("fault", "mode"), [("f25", "fast"), ("f26", "immediate")])
-def test_f25_f26_after_a_restart_workers_go_on_and_every_job_has_run_once(
+def test_f25_after_a_restart_workers_go_on_and_every_job_has_run_once(
     own_app: App, own_server: Cluster, fault: str, mode: str
 ) -> None:
     app = own_app
@@ -106,7 +106,7 @@ def test_f26_one_killed_backend_ends_all_sessions_and_nobody_minds(own_app: App,
     assert worker.alive
 
 
-def test_f32_f55_while_the_server_is_away_a_process_knocks_once_a_second_and_logs_little(
+def test_f55_while_the_server_is_away_a_process_knocks_once_a_second_and_logs_little(
     own_app: App, own_server: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = own_app
@@ -248,6 +248,29 @@ def test_f29_connections_of_tcp_are_watched_from_both_ends(server_db: str, fairc
     local = Database(Fairchild(fairchild_db).config).open("tests")  # nothing to watch on a socket of this machine
     assert settings(local.connection) == ("0", "0", "0", "0")
     local.connection.close()
+
+
+def test_f30_no_transaction_is_open_while_a_task_runs(app: App) -> None:
+    go = threading.Event()
+
+    @app.task(name="open.holds")
+    def holds() -> None:
+        assert go.wait(PATIENCE)
+
+    app.work(concurrency=2)
+    jobs = [holds.enqueue() for _ in range(2)]
+    for job in jobs:
+        app.reaches(job, "running")
+    in_transaction = (
+        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() "
+        "AND state LIKE 'idle in transaction%%' AND application_name <> 'fairchild:tests'"
+    )
+    try:
+        # So that a session that is cut off holds no lock but that of the statement it was at.
+        eventually(lambda: app.store.sql(in_transaction) == [])
+    finally:
+        go.set()
+    app.wait(*jobs)
 
 
 def settings(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
