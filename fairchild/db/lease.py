@@ -2,7 +2,7 @@
 
 Every start of a worker is a session with a fresh id. Its row counts beats. Nobody compares clocks: whoever watches
 notes, on its own monotonic clock, when it last saw the count change. A session whose count has stood still for half
-its lease, over at least three looks, is dead. Declaring it so compares and sets on the very count that stood still, so
+its lease, over at least five looks, is dead. Declaring it so compares and sets on the very count that stood still, so
 a worker that beats in the last moment stays alive, and only one observer wins.
 
 A dead session's claims are given back: the claim row is deleted, so that whatever the old worker still writes finds

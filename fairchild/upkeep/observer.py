@@ -21,10 +21,14 @@ from fairchild.db.lease import Watched
 
 log = logging.getLogger("fairchild.upkeep")
 
-MIN_LOOKS = 3
+LOOKS_A_BEAT = 2
+"""How often a worker looks at the others' beats. A death is declared at the first look after half a lease, and seen at
+the first look after the last beat: with one look a beat both together cost up to two more beats than half a lease."""
+MIN_LOOKS = 2 * LOOKS_A_BEAT + 1
+"""However long the first of them took, those who could not beat meanwhile get two beats' time to do so."""
 TIDY_SECONDS = 60.0
 SWEEP_SHARE = 20
-LOOKED_AWAY = 3.0  # intervals without a look
+LOOKED_AWAY = 3 * LOOKS_A_BEAT  # intervals without a look, which are three beats
 
 
 @dataclass
@@ -81,7 +85,7 @@ class Observer:
             )  # fmt: skip
 
     def judge(self, sessions: list[Watched], now: float) -> list[Watched]:
-        """Those whose count has stood still for half their lease, over three looks and more."""
+        """Those whose count has stood still for half their lease, over ``MIN_LOOKS`` looks and more."""
         dead = []
         seen: dict[UUID, _Seen] = {}
         gap, self._last_look = now - self._last_look, now

@@ -24,7 +24,8 @@ log = logging.getLogger("fairchild.worker")
 
 GATHER_SECONDS = 0.002
 BATCH = 500
-MAX_PAUSE = 10.0
+MAX_PAUSE = 1.0
+"""Between tries. What is not recorded holds its slot, so nothing is claimed meanwhile."""
 
 
 class Finisher:

@@ -36,7 +36,7 @@ from fairchild.db.wake import channel
 from fairchild.errors import UsageError
 from fairchild.loop import Loop
 from fairchild.tasks import check_text
-from fairchild.upkeep.observer import Observer
+from fairchild.upkeep.observer import LOOKS_A_BEAT, Observer
 from fairchild.worker.claimer import Claimer
 from fairchild.worker.finisher import Finisher
 from fairchild.worker.isolated import Children
@@ -48,8 +48,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairchild.worker")
 
-ASK_SECONDS = 1.0
+ASK_SECONDS = 0.8
+"""What interrupts get to end the jobs that run past the grace; with all the rest it is to end within two seconds."""
+JOIN_SECONDS = 0.1
+"""For threads of a pool in which some do not stop: those that do need no longer."""
 MAX_BEAT_PAUSE = 1.0  # after an outage it must beat before the others have looked three times
+MAX_CLAIM_PAUSE = 1.0  # and it must claim again within two seconds of the server's return
 MAX_CONCURRENCY = 1000
 FENCED_AFTER = 0.45
 """Of the lease, without a beat that was acknowledged; after half of it the others may take over."""
@@ -87,6 +91,7 @@ class Worker:
         if not 1 <= concurrency <= MAX_CONCURRENCY or concurrency != int(concurrency):
             raise UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, got {concurrency!r}")
         self.heartbeat_interval = min(5.0, lease / 6) if heartbeat_interval is None else heartbeat_interval
+        self.look_interval = self.heartbeat_interval / LOOKS_A_BEAT
         if not 0 < self.heartbeat_interval <= lease / 4:
             raise UsageError(
                 f"heartbeat_interval ({self.heartbeat_interval} s) must be positive and at most a quarter of the lease "
@@ -144,14 +149,14 @@ class Worker:
                 queues=self._queues,
                 poll_interval=self._poll_interval,
             )
-            self._claiming = Loop("claimer", self._claimer.step)
+            self._claiming = Loop("claimer", self._claimer.step, max_pause=MAX_CLAIM_PAUSE)
             self._pool.on_room = self._room
             self._pool.on_recorded = self._applied
             self._fencing = Loop("fence", self._fence)
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
             self._listening = Loop("listener", self._listener.step)
-            self._observer = Observer(uuid4(), self.heartbeat_interval)
+            self._observer = Observer(uuid4(), self.look_interval)
             self._observing = Loop("observer", self._observe)
             self._heart = database.open("heartbeat")
             try:
@@ -200,7 +205,7 @@ class Worker:
         ended = self._pool.wait_idle(limit, self._is_cut)
         if not ended:
             ended = self._interrupt()
-        self._pool.stop(0.5 if not ended else 5.0)
+        self._pool.stop(5.0 if ended else JOIN_SECONDS)
         self._finisher.stop(FLUSH_SECONDS if self._in_touch() else FLUSH_SECONDS / 5)
         self._observing.join(5.0)
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
@@ -403,7 +408,7 @@ class Worker:
         with self.client.database.link() as link:
             if self._observer.look(link):
                 self.wake()
-        return self.heartbeat_interval
+        return self.look_interval
 
     def _declared_dead(self) -> None:
         """The others took us for dead. What we run is theirs by now or soon; we go on under a new session."""
