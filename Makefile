@@ -50,7 +50,7 @@ test-pg: $(VENV)/.dev ## run all tests on another PostgreSQL: make test-pg VERSI
 test-plans: $(VENV)/.dev ## explain the hot statements on PostgreSQL 12, 15 and 18
 	@for version in 12 15 18; do $(MAKE) --no-print-directory test-pg VERSION=$$version ARGS="tests/plans" || exit 1; done
 
-faults: $(VENV)/.dev ## a storm of kills, freezes, cuts and crashes, and what came of it (ARGS="--minutes 1 --seed 7")
+faults: $(VENV)/.dev ## try to break what is promised: kills, freezes, cuts, restarts (ARGS="--quick", or "storm --seed 7")
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(VENV)/.dev ## measure, beside the limits of the server and other queues (ARGS="--quick", or --markdown)
