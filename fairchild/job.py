@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 from uuid import UUID
+
+from fairchild.future import Future, Ref
 
 
 class JobState(str, Enum):
@@ -104,6 +106,14 @@ class Job:
     def __fairchild_reference__(self) -> UUID:
         return self.id
 
+    def or_else(self, default: Any) -> Future:
+        """Passed to a task, its result or ``default``; see ``Future.or_else``."""
+        return Future(self.id, self.task).or_else(default)
+
+    def outcome(self) -> Future:
+        """Passed to a task, an ``Outcome`` of this job; see ``Future.outcome``."""
+        return Future(self.id, self.task).outcome()
+
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, Job) else NotImplemented
 
@@ -191,9 +201,11 @@ class NewJob:
     delay: float | None = None
     """Seconds from the statement's time on the database's clock; excludes ``scheduled_at``."""
     scheduled_at: datetime | None = None
-    refs: list[tuple[tuple[str | int, ...], UUID]] = field(default_factory=list)
+    refs: list[Ref] = field(default_factory=list)
     depends_on: list[UUID] = field(default_factory=list)
     """Upstream jobs that order without giving data; those in ``refs`` need not be repeated."""
+    follows: list[UUID] = field(default_factory=list)
+    """Upstream jobs that must have ended, whatever they came to."""
     workflow_id: UUID | None = None
     parent_id: UUID | None = None
     depth: int = 0
@@ -202,6 +214,21 @@ class NewJob:
 
     def upstreams(self) -> list[UUID]:
         """All jobs that must end first, each once."""
-        if not self.refs and not self.depends_on:
-            return []
-        return list(dict.fromkeys([*(upstream for _, upstream in self.refs), *self.depends_on]))
+        return list(self.edges())
+
+    def edges(self) -> dict[UUID, str]:
+        """All jobs that must end first, and the policy: see ``tables.edges``."""
+        if not self.refs and not self.depends_on and not self.follows:
+            return {}
+        return {**dict.fromkeys(self.follows, "after"), **edges_of(self.refs), **dict.fromkeys(self.depends_on, "need")}
+
+
+def edges_of(refs: Iterable[Sequence[Any]]) -> dict[UUID, str]:
+    """The jobs that references name: 'need' if one of them needs the value itself, else 'any'."""
+    found: dict[UUID, str] = {}
+    for _, upstream, *way in refs:
+        if not way or way[0] is None:
+            found[upstream] = "need"
+        else:
+            found.setdefault(upstream, "any")
+    return found

@@ -314,7 +314,7 @@ def build(
     bound = task.signature.bind(args, kwargs)
     encoded = codec.encode(bound, limit=max_payload_bytes)
     if task.signature.convertible and not task.signature.fits(bound):
-        open_names = {str(path[0]) for path, _ in encoded.refs}
+        open_names = {str(ref.path[0]) for ref in encoded.refs}
         task.signature.check(codec.decode(encoded.json), open_names)
     tenant = settings.tenant
     if callable(tenant):
@@ -373,7 +373,7 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
             case "scheduled_at":
                 new.scheduled_at = check_moment(value)
             case "depends_on":
-                new.depends_on = _upstreams(value)
+                new.depends_on, new.follows = _upstreams(value)
             case "id":
                 new.id = value if isinstance(value, UUID) else _parse_id(value)
                 new.given_id = True
@@ -381,15 +381,20 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
                 raise InvalidArguments(f"unknown option {name!r}; nothing was enqueued")
 
 
-def _upstreams(value: Any) -> list[UUID]:
+def _upstreams(value: Any) -> tuple[list[UUID], list[UUID]]:
+    """Those that must complete, and those that may end as they will: Futures by ``outcome()`` or ``or_else()``."""
     if isinstance(value, (str, UUID, Future)) or hasattr(type(value), "__fairchild_reference__"):
-        return [_upstream(value)]
+        value = [value]
     if not isinstance(value, Iterable):
         raise InvalidArguments(
             f"depends_on takes jobs, futures and ids, alone or in a list, not {type(value).__name__}; "
             "nothing was enqueued"
         )
-    return [_upstream(each) for each in value]
+    need: list[UUID] = []
+    follow: list[UUID] = []
+    for each in value:
+        (follow if isinstance(each, Future) and each.way is not None else need).append(_upstream(each))
+    return need, follow
 
 
 def _upstream(value: Any) -> UUID:

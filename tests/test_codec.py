@@ -297,10 +297,10 @@ def test_futures_are_taken_out_and_their_places_kept() -> None:
     assert encoded == Encoded(
         b'{"a":null,"deep":[1,[null,{"k":null}]],"o":[1,null]}',
         [
-            (("a",), first.job_id),
-            (("deep", 1, 0), second.job_id),
-            (("deep", 1, 1, "k"), first.job_id),
-            (("o", 1), second.job_id),
+            Ref(("a",), first.job_id),
+            Ref(("deep", 1, 0), second.job_id),
+            Ref(("deep", 1, 1, "k"), first.job_id),
+            Ref(("o", 1), second.job_id),
         ],
     )
 

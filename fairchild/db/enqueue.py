@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from fairchild.codec import plain_refs
 from fairchild.db import binary, wake
 from fairchild.db.connect import Link
 from fairchild.db.settle import settle
@@ -208,7 +209,7 @@ def _wake(link: Link) -> dict[str, Any]:
 
 
 def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
-    upstreams = {job.id: found for job in jobs if (found := job.upstreams())}
+    upstreams = {job.id: found for job in jobs if (found := job.edges())}
     if not upstreams:
         return {}
     here = {job.id for job in jobs}
@@ -219,7 +220,7 @@ def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
     placements = {}
     for job_id, found in upstreams.items():
         deps, late, failed = 0, False, None
-        for upstream in found:
+        for upstream, policy in found.items():
             state = states.get(upstream)
             if upstream in here and state is None:
                 deps += 1
@@ -233,7 +234,7 @@ def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
             if state == "pending":
                 deps += 1
                 late = True
-            elif state != "completed" and failed is None:
+            elif state != "completed" and policy == "need" and failed is None:
                 failed = upstream
         placements[job_id] = _Placement(deps, failed, late)
     return placements
@@ -278,10 +279,15 @@ def _insert_documents(
         statement = INSERT_JOBS if placements else INSERT_FREE_JOBS
         inserted.extend(Inserted(row[0], row[1], row[2]) for row in link.rows(statement, params))
     new = {each.id for each in inserted}
-    edges = [(up, job.id) for job in jobs if job.id in new and job.id in placements for up in job.upstreams()]
+    edges = [
+        (up, job.id, policy)
+        for job in jobs
+        if job.id in new and job.id in placements
+        for up, policy in job.edges().items()
+    ]
     for start in range(0, len(edges), COPY_ROWS):
         part = edges[start : start + COPY_ROWS]
-        document = [{"upstream": up, "downstream": down, "policy": "need"} for up, down in part]
+        document = [{"upstream": up, "downstream": down, "policy": policy} for up, down, policy in part]
         link.rows(INSERT_EDGES, {"edges": msgspec.json.encode(document).decode()})
     return inserted
 
@@ -304,7 +310,7 @@ def _document(job: NewJob, placement: _Placement) -> dict[str, Any]:
         "scheduled_at": job.scheduled_at,
         "tags": job.tags,
         "args": msgspec.Raw(job.args),
-        "refs": job.refs or None,
+        "refs": plain_refs(job.refs),
         "meta": None if job.meta is None else msgspec.Raw(job.meta),
         "deps": placement.deps,
         "failed_dep": placement.failed_dep,
@@ -334,7 +340,7 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             options, common, place = same, _common(job), _place(job)
         own_id = binary.uuid(job.id)
         workflow = own_id if job.workflow_id is None else binary.uuid(job.workflow_id)
-        refs = msgspec.json.encode(job.refs) if job.refs else None
+        refs = msgspec.json.encode(plain_refs(job.refs)) if job.refs else None
         rows += (
             _JOB, own_id, common, workflow, binary.optional_uuid(job.parent_id), binary.json(job.args),
             binary.json(refs), binary.json(job.meta),
@@ -346,7 +352,9 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             late = binary.TRUE if placement.late else binary.FALSE
             waiting += (_WAITING, own_id, binary.integer(placement.deps), late)
         if placement is not None:
-            edges.extend(_EDGE + binary.uuid(upstream) + own_id + _NEED for upstream in job.upstreams())
+            edges.extend(
+                _EDGE + binary.uuid(upstream) + own_id + _POLICIES[policy] for upstream, policy in job.edges().items()
+            )
     for statement, parts in (
         (COPY_JOBS, rows),
         (COPY_READY, ready),
@@ -358,7 +366,7 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
 
 
 _JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (16, 5, 3, 3))
-_NEED = binary.text("need")
+_POLICIES = {policy: binary.text(policy) for policy in ("need", "any", "after")}
 
 
 def _common(job: NewJob) -> bytes:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from fairchild import codec
 from fairchild.db import wake
 from fairchild.db.connect import Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
@@ -25,7 +26,8 @@ from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
 from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UsageError
-from fairchild.job import NewJob
+from fairchild.future import Ref
+from fairchild.job import NewJob, edges_of
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class Ended:
     reason: str | None = None
     result: bytes | None = None
     """JSON text; None when there is no result."""
-    value_refs: list[tuple[tuple[str | int, ...], UUID]] = field(default_factory=list)
+    value_refs: list[Ref] = field(default_factory=list)
     error: dict[str, Any] | None = None
     delay: float = 0.0
     children: list[NewJob] = field(default_factory=list)
@@ -209,17 +211,22 @@ def _without_existing(link: Link, batch: list[Ended]) -> list[Ended]:
     return [replace(ended, children=[child for child in ended.children if child.id not in existing]) for ended in batch]
 
 
-def _foreign(batch: list[Ended]) -> dict[UUID, list[UUID]]:
-    """For each outcome, the jobs whose value it returned and that are not its own children."""
-    found: dict[UUID, list[UUID]] = {}
+def _foreign(batch: list[Ended]) -> dict[UUID, dict[UUID, str]]:
+    """For each outcome, the edges to jobs whose value it returned, but those to its own children.
+
+    To a child whose failure it deals with it has an edge nevertheless: that is how the failure is known to be dealt
+    with.
+    """
+    found: dict[UUID, dict[UUID, str]] = {}
     for ended in batch:
         if ended.value_refs:
             own = {child.id for child in ended.children}
-            found[ended.job_id] = list(dict.fromkeys(each for _, each in ended.value_refs if each not in own))
+            edges = edges_of(ended.value_refs)
+            found[ended.job_id] = {each: how for each, how in edges.items() if each not in own or how == "any"}
     return found
 
 
-def _refuse_circles(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID]]) -> None:
+def _refuse_circles(link: Link, kept: list[Ended], foreign: dict[UUID, dict[UUID, str]]) -> None:
     """Raise UsageError if an attempt or one of its children now waits for a job that waits for it."""
     wanted: dict[UUID, set[UUID]] = {}
     for ended in kept:
@@ -245,7 +252,7 @@ def _refuse_circles(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID
             raise UsageError(f"these jobs would wait for each other for ever: {shown}; nothing was enqueued")
 
 
-def _write(link: Link, batch: list[Ended], room: int, foreign: dict[UUID, list[UUID]] | None = None) -> _Written:
+def _write(link: Link, batch: list[Ended], room: int, foreign: dict[UUID, dict[UUID, str]] | None = None) -> _Written:
     rows = [_document(ended, len((foreign or {}).get(ended.job_id, ()))) for ended in batch]
     params = {"outcomes": msgspec.json.encode(rows).decode(), **wake.wake_params(link.schema, room)}
     written = _Written()
@@ -287,16 +294,16 @@ def _document(ended: Ended, foreign: int) -> dict[str, Any]:
     if ended.state == "waiting":
         row["children"] = len(ended.children)
         row["deps"] = foreign
-        row["value_refs"] = ended.value_refs or None
+        row["value_refs"] = codec.plain_refs(ended.value_refs)
     return row
 
 
-def _value_edges(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID]]) -> list[UUID]:
-    """Edges to jobs outside of the attempt whose value it returned; the jobs that wait for nothing after all."""
+def _value_edges(link: Link, kept: list[Ended], foreign: dict[UUID, dict[UUID, str]]) -> list[UUID]:
+    """Edges of attempts that returned values of jobs; the jobs that wait for nothing after all."""
     edges = [
-        {"upstream": upstream, "downstream": ended.job_id, "policy": "need"}
+        {"upstream": upstream, "downstream": ended.job_id, "policy": policy}
         for ended in kept
-        for upstream in foreign.get(ended.job_id, ())
+        for upstream, policy in foreign.get(ended.job_id, {}).items()
     ]
     if not edges:
         return []

@@ -81,6 +81,7 @@ jobs = sa.Table(
     sa.Column("result", JSONB, comment="SQL null: no result; JSON null: the result None"),
     sa.Column("value_refs", JSONB, comment="[[path, upstream id], ...]: where upstream values go in result"),
     sa.Column("errors", JSONB, comment="[{attempt, kind, type, message, traceback, at, worker}, ...]"),
+    sa.Column("composed", sa.Boolean, comment="true: root of a workflow made outside of a job, with no function"),
     sa.CheckConstraint("priority BETWEEN 0 AND 9", name="fairchild_jobs_priority"),
     sa.CheckConstraint("state IN ('pending', 'completed', 'failed', 'cancelled')", name="fairchild_jobs_state"),
     sa.CheckConstraint("(ended_at IS NULL) = (state = 'pending')", name="fairchild_jobs_ended"),
@@ -157,8 +158,14 @@ edges = sa.Table(
     metadata,
     sa.Column("upstream", _uuid, primary_key=True),
     sa.Column("downstream", _uuid, primary_key=True),
-    sa.Column("policy", sa.Text, nullable=False, server_default="need"),
-    sa.CheckConstraint("policy IN ('need', 'any')", name="fairchild_edges_policy"),
+    sa.Column(
+        "policy",
+        sa.Text,
+        nullable=False,
+        server_default="need",
+        comment="need: cancelled if it does not complete; any: deals with its failure; after: only comes later",
+    ),
+    sa.CheckConstraint("policy IN ('need', 'any', 'after')", name="fairchild_edges_policy"),
     sa.CheckConstraint("upstream <> downstream", name="fairchild_edges_self"),
 )
 sa.Index("fairchild_edges_by_downstream", edges.c.downstream)

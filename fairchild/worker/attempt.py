@@ -35,6 +35,7 @@ from fairchild.errors import (
     NotSerializable,
     StoreError,
 )
+from fairchild.future import Ref
 from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
@@ -284,8 +285,8 @@ class Attempt:
         claimed = self.claimed
         stored = codec.decode(claimed.args)
         if claimed.refs is not None:
-            for path, reference in codec.decode(claimed.refs):
-                stored = codec.place(stored, path, self._upstream(UUID(reference)))
+            for path, reference, *way in codec.decode(claimed.refs):
+                stored = codec.place(stored, path, self._upstream(UUID(reference), way[0] if way else None))
         self._arguments = stored
         if claimed.timeout is not None:
             self._deadline = started + claimed.timeout
@@ -341,8 +342,10 @@ class Attempt:
             job.set_deadline(self._deadline)
         return job
 
-    def _upstream(self, job_id: UUID) -> Any:
+    def _upstream(self, job_id: UUID, way: list[Any] | None) -> Any:
         state, result, task = self.values.get(job_id, ("missing", None, "?"))
+        if way is not None:
+            return codec.stand_in(way, state, result)
         if state == "completed" and result is not None:
             return codec.decode(result)
         if state == "completed":
@@ -359,7 +362,7 @@ class Attempt:
         must = isinstance(value, Record)
         plain = value.value if isinstance(value, Record) else value
         result: bytes | None = None
-        refs: list[tuple[codec.Path, UUID]] = []
+        refs: list[Ref] = []
         if task.settings.record or must:
             try:
                 result, refs = codec.encode(plain, limit=self.client.max_payload_bytes, root="result")
