@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from fairchild import codec
+from fairchild.config import Limits
+from fairchild.db.census import too_many
 from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
     from fairchild.db.unit import Unit
 
 
-MAX_DEPTH = 64
-MAX_CHILDREN = 100_000
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -49,8 +48,11 @@ class Enqueuer(Protocol):
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]: ...
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]: ...
     def open_unit(self) -> Unit: ...
+    def room_below(self, workflow_id: UUID) -> int | None: ...
     @property
     def max_payload_bytes(self) -> int: ...
+    @property
+    def limits(self) -> Limits: ...
 
 
 @dataclass(eq=False)
@@ -68,6 +70,8 @@ class CurrentJob(Job):
     _meta_json: bytes | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _unit: Callable[[], Unit] | None = field(default=None, repr=False)
+    _room: int | None = field(default=None, repr=False)
+    """Up to how many children nobody needs to look whether the workflow is full."""
 
     def __fairchild_reference__(self) -> NoReturn:
         raise UsageError(f"job {self.id} cannot be passed to a task while it runs: it would wait for itself")
@@ -156,8 +160,11 @@ class CurrentJob(Job):
 
     def spawn(self, new: NewJob) -> Future:
         """Add a child to this attempt. It is inserted when the attempt ends well, or never."""
-        if self.depth >= MAX_DEPTH:
-            raise UsageError(f"job {self.id} is {self.depth} levels deep; a workflow may have {MAX_DEPTH} levels")
+        limits = Limits() if self.client is None else self.client.limits
+        if self.depth >= limits.max_depth:
+            raise UsageError(
+                f"job {self.id} is {self.depth} levels deep; a workflow may have {limits.max_depth} levels (max_depth)"
+            )
         new.parent_id = self.id
         new.workflow_id = self.workflow_id
         new.depth = self.depth + 1
@@ -167,10 +174,23 @@ class CurrentJob(Job):
                     f"task {new.task} was called in the name of job {self.id}, whose attempt {self.attempt} has "
                     "ended. Nothing was enqueued; call it before the task returns, or use .enqueue()"
                 )
-            if len(self._children) >= MAX_CHILDREN:
-                raise UsageError(f"job {self.id} has called {MAX_CHILDREN:,} tasks, the most one attempt may call")
+            if len(self._children) >= limits.max_children:
+                raise UsageError(
+                    f"job {self.id} has called {limits.max_children:,} tasks, the most one attempt may call "
+                    "(max_children)"
+                )
+            if self._room is None or len(self._children) >= self._room:
+                self._look_for_room()
             self._children.append(new)
         return Future(new.id, new.task)
+
+    def _look_for_room(self) -> None:
+        """Raise UsageError if the workflow is known to be full. What is not known here is counted at the end."""
+        room = None if self.client is None or self.workflow_id is None else self.client.room_below(self.workflow_id)
+        if room is not None and len(self._children) >= room:
+            assert self.client is not None
+            raise too_many(self.workflow_id, self.client.limits)
+        self._room = len(self._children) + 1000 if room is None else room
 
     def close(self) -> list[NewJob]:
         """End of the attempt: its children, and no more of them."""
@@ -183,6 +203,14 @@ class CurrentJob(Job):
         if self._signal is None:
             error = INTERRUPTS[kind]
             self._signal = lambda: error(message)
+
+
+class Spawner(Protocol):
+    """Something outside of a job that takes the tasks called in it: a ``with fc.workflow(...)`` block."""
+
+    def spawn(self, new: NewJob) -> Future: ...
+    @property
+    def max_payload_bytes(self) -> int: ...
 
 
 INTERRUPTS: dict[str, type[Interrupt]] = {
@@ -201,6 +229,27 @@ class JobHolder(Protocol):
 _current: ContextVar[JobHolder | None] = ContextVar("fairchild_current_job", default=None)
 _active_client: ContextVar[Enqueuer | None] = ContextVar("fairchild_client", default=None)
 _default_client: list[Enqueuer] = []
+
+
+_block: ContextVar[Spawner | None] = ContextVar("fairchild_block", default=None)
+
+
+def get_current_block() -> Spawner | None:
+    """The workflow block that this code stands in, or None."""
+    return _block.get()
+
+
+@contextmanager
+def composing(block: Spawner) -> Iterator[None]:
+    """Tasks called in the block are given to ``block``."""
+    if _block.get() is not None or is_inside_task():
+        where = "inside a task, whose calls are its children anyway" if is_inside_task() else "inside another one"
+        raise UsageError(f"a workflow cannot be composed {where}; nothing was enqueued")
+    token = _block.set(block)
+    try:
+        yield
+    finally:
+        _block.reset(token)
 
 
 _importing: ContextVar[bool] = ContextVar("fairchild_importing", default=False)

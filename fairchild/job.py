@@ -209,6 +209,9 @@ class NewJob:
     workflow_id: UUID | None = None
     parent_id: UUID | None = None
     depth: int = 0
+    group_key: int | None = None
+    rank: int | None = None
+    """See ``rules/groups.py``; set when it is inserted, for children only."""
     given_id: bool = False
     """The caller chose the id, so the job may be there already."""
 

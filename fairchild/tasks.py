@@ -101,6 +101,13 @@ class Task(Generic[P, R]):
         """Run the function here (outside a job), or add a child job and return its Future (inside one)."""
         return cast("R", self._plain(*args, **kwargs))
 
+    def map(self, *iterables: Iterable[Any], **common: Any) -> list[Any]:
+        """Call the task for each item, as Python's ``map`` does; with the same ``common`` arguments and options.
+
+        Inside a job or a workflow a list of Futures in the order of the items; elsewhere the list of values.
+        """
+        return self._plain.map(*iterables, **common)
+
     # The first tells editors what the task takes; the second lets in options, Jobs and Futures. What neither can see,
     # and calls without the job parameter, the checks of the call itself see.
     @overload
@@ -197,17 +204,22 @@ class Configured(Generic[P, R]):
         return Configured(self.task, {**self._options, "connection": connection})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        job = context.get_current_job()
-        if job is None:
+        inside = context.get_current_job() or context.get_current_block()
+        if inside is None:
             plain, _ = self._split(kwargs)
             _warn_outside(self.task.name)
             return self.task.run_here(args, plain)
         arguments, options = self._split(kwargs)
         if "connection" in options:
             raise InvalidArguments(
-                f"{self.task.name}: a task called inside a job commits with the job; use .enqueue() for a connection"
+                f"{self.task.name}: a task called inside a job or a workflow commits with it; use .enqueue() for a "
+                "connection"
             )
-        return job.spawn(build(self.task, args, arguments, options, job.max_payload_bytes))
+        return inside.spawn(build(self.task, args, arguments, options, inside.max_payload_bytes))
+
+    def map(self, *iterables: Iterable[Any], **common: Any) -> list[Any]:
+        """One call for each item, as with Python's ``map``; see ``Task.map``."""
+        return [self(*items, **common) for items in zip(*iterables, strict=False)]
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Job:
         """Insert a job now."""

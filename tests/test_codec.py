@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from fairchild import Fairchild, Future
 from fairchild.codec import MAX_DEPTH, Encoded, decode, encode, path_text, place
 from fairchild.errors import NotSerializable, PayloadTooLarge
+from fairchild.future import Ref
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 INTEGERS = st.one_of(

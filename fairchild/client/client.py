@@ -13,10 +13,11 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import codec, context
-from fairchild.config import Config
+from fairchild.client.workflows import Block, Workflows
+from fairchild.config import Config, Limits
 from fairchild.db import browse, control, migrate
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
-from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
+from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
 from fairchild.errors import (
@@ -32,6 +33,7 @@ from fairchild.errors import (
     UnknownJob,
     UsageError,
 )
+from fairchild.future import Future
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
 from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
@@ -68,6 +70,7 @@ class Fairchild:
     ``FAIRCHILD_DATABASE_URL``, then libpq's ``PG*`` variables. ``schema``: where the tables are (default: the
     connection's own). Safe to share between threads and to make before a fork. ``enqueue_timeout``: for how many
     seconds an enqueue whose reply was lost tries to learn what came of it before it raises OutcomeUnknown.
+    ``max_depth``, ``max_children``, ``max_descendants``: see ``config.Limits``.
     """
 
     def __init__(
@@ -78,6 +81,9 @@ class Fairchild:
         pool_size: int = 10,
         max_payload_bytes: int | None = None,
         pooler: bool | None = None,
+        max_depth: int | None = None,
+        max_children: int | None = None,
+        max_descendants: int | None = None,
         enqueue_timeout: float = 30.0,
         registry: Registry = registry,
     ) -> None:
@@ -90,6 +96,9 @@ class Fairchild:
             "pool_size": pool_size,
             "max_payload_bytes": max_payload_bytes,
             "pooler": pooler,
+            "max_depth": max_depth,
+            "max_children": max_children,
+            "max_descendants": max_descendants,
         }
         self._database: Database | None = None
         self._lock = threading.Lock()
@@ -99,6 +108,7 @@ class Fairchild:
         self._ended = threading.Condition()
         self._endings = 0
         self._wakes: list[Callable[[], None]] = []
+        self.workflows = Workflows(self)
 
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
@@ -129,6 +139,15 @@ class Fairchild:
     def max_payload_bytes(self) -> int:
         """The largest size of a job's arguments or result as JSON."""
         return self.config.max_payload_bytes
+
+    @property
+    def limits(self) -> Limits:
+        """How far a workflow may grow."""
+        return self.config.limits
+
+    def room_below(self, workflow_id: UUID) -> int | None:
+        """How many jobs a workflow may still get, as far as this process knows; None: nothing is known."""
+        return self.database.census.room(workflow_id)
 
     def connect(self) -> Fairchild:
         """Check that the database answers, and become the client that ``task.enqueue()`` uses. May be repeated.
@@ -213,7 +232,7 @@ class Fairchild:
         A name that is not registered here is accepted: the arguments are then checked by the worker that knows it.
         """
         connection = _connection(task, options)
-        return self.enqueue_new([self._build(task, args or {}, options)], connection)[0]
+        return self.enqueue_new([self.build(task, args or {}, options)], connection)[0]
 
     def enqueue_many(
         self,
@@ -227,13 +246,14 @@ class Fairchild:
             raise InvalidArguments("one id cannot name many jobs; nothing was enqueued")
         known = self.registry.find(task) if isinstance(task, str) else task
         if known is None:
-            return self.enqueue_stream((self._build(task, call, options) for call in calls), connection)
+            return self.enqueue_stream((self.build(task, call, options) for call in calls), connection)
         configured = known if isinstance(known, Configured) else Configured(known, {})
         return configured.options(**options).stream(calls, self, connection)
 
-    def _build(
+    def build(
         self, task: Task[Any, Any] | Configured[Any, Any] | str, args: Mapping[str, Any], options: Mapping[str, Any]
     ) -> NewJob:
+        """The job that ``enqueue`` would insert."""
         if not isinstance(args, Mapping):
             raise InvalidArguments(f"args must be a dict of arguments, got {type(args).__name__}; nothing was enqueued")
         if isinstance(task, str):
@@ -259,7 +279,7 @@ class Fairchild:
                 return self._made(link, jobs, insert_jobs(link, jobs))
         ids = [new.id for new in jobs]
         made = until_known(lambda again: self._enqueue_own(jobs, again), ids, self._enqueue_timeout)
-        self._wake()
+        self.wake_workers()
         return made
 
     def _enqueue_own(self, jobs: list[NewJob], again: bool) -> list[Job]:
@@ -292,7 +312,7 @@ class Fairchild:
                 raise OutcomeUnknown(ids, error) from error
             if not until_known(lambda _: self._was_inserted(own[0]), ids, self._enqueue_timeout, lost=True):
                 raise
-        self._wake()
+        self.wake_workers()
         return ids
 
     def _was_inserted(self, job_id: UUID) -> bool:
@@ -340,6 +360,42 @@ class Fairchild:
             )
         return made
 
+    def workflow(
+        self,
+        name: str,
+        *,
+        on_child_failure: str = "fail",
+        connection: Any = None,
+        queue: str | None = None,
+        tenant: str | None = None,
+        priority: int | None = None,
+        tags: Any = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Block:
+        """``with fc.workflow("name") as w:`` tasks called in the block become the jobs of one workflow.
+
+        Each call gives a Future. At the block's end all jobs are inserted in one transaction (that of ``connection``,
+        if given); nothing is if the block raises. ``w`` is the workflow then: it completes when all its jobs have.
+        The options are those of its root, a job named ``name`` that runs nothing.
+        """
+        options = {"queue": queue, "tenant": tenant, "priority": priority, "tags": tags, "meta": meta}
+        return Block(self, name, on_child_failure=on_child_failure, connection=connection, options=options)
+
+    def insert_workflow(self, root: NewJob, jobs: list[NewJob], connection: Any = None) -> None:
+        """Insert a composed workflow."""
+        context.refuse_while_importing("enqueue")
+        if connection is not None:
+            with caller_errors():
+                insert_workflow(caller_link(connection, self.database.schema), root, jobs)
+            return
+
+        def insert(_: bool) -> None:
+            with self.database.link() as link:
+                insert_workflow(link, root, jobs)
+
+        until_known(insert, [root.id], self._enqueue_timeout)
+        self.wake_workers()
+
     def open_unit(self) -> Unit:
         """A transaction that stays open, for ``job.transaction()``."""
         return retrying(lambda: Unit(self.database))  # a connection of the pool may have died at rest
@@ -355,7 +411,7 @@ class Fairchild:
         job_id = _uuid(id)
         return self._read([job_id]).get(job_id)
 
-    def _ask(self, question: Callable[[Link], T]) -> T:
+    def ask(self, question: Callable[[Link], T]) -> T:
         """The answer of a read, asked again if a connection was lost under it."""
 
         def once() -> T:
@@ -365,12 +421,12 @@ class Fairchild:
         return retrying(once)
 
     def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
-        found = self._ask(lambda link: browse.get_jobs(link, ids))
+        found = self.ask(lambda link: browse.get_jobs(link, ids))
         for job in found.values():
             job._client = self
         return found
 
-    def get_result(self, id: UUID | str, timeout: float | None = None) -> Any:
+    def get_result(self, id: UUID | str | Future, timeout: float | None = None) -> Any:
         """The result of a job, waiting up to ``timeout`` seconds for it to end (None: as long as it takes; 0: not).
 
         Raises JobFailed, JobCancelled, ResultTimeout, UnknownJob; NoResult when the job completed but kept none, which
@@ -412,9 +468,9 @@ class Fairchild:
             with self._ended:
                 seen = self._endings
             wanted = list(open_ids)
-            ended = self._ask(lambda link, wanted=wanted: browse.find_ended(link, wanted))  # type: ignore[misc]
+            ended = self.ask(lambda link, wanted=wanted: browse.find_ended(link, wanted))  # type: ignore[misc]
             if first and len(ended) < len(wanted):
-                missing = set(wanted) - self._ask(lambda link, wanted=wanted: browse.find_existing(link, wanted))  # type: ignore[misc]
+                missing = set(wanted) - self.ask(lambda link, wanted=wanted: browse.find_existing(link, wanted))  # type: ignore[misc]
                 if missing:
                     raise _unknown(missing)
             first = False
@@ -440,7 +496,8 @@ class Fairchild:
         """Undo ``add_wake``."""
         self._wakes = [each for each in self._wakes if each != wake]
 
-    def _wake(self) -> None:
+    def wake_workers(self) -> None:
+        """There may be something to do: for workers of this process."""
         for wake in self._wakes:
             wake()
 
@@ -473,7 +530,7 @@ class Fairchild:
         ids = {"workflow": workflow, "worker": worker, "cursor": cursor}
         filters = {**named, **{what: None if value is None else _uuid(value) for what, value in ids.items()}}
         wanted = _state(state)
-        found = self._ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
+        found = self.ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
         for job in found:
             job._client = self
         more = len(found) > limit
@@ -482,7 +539,7 @@ class Fairchild:
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
-        queues = self._ask(browse.count_by_queue)
+        queues = self.ask(browse.count_by_queue)
         filled = {name: {s.value: counts.get(s.value, 0) for s in JobState} for name, counts in sorted(queues.items())}
         total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
         return {"jobs": total, "queues": filled}
@@ -516,7 +573,7 @@ class Fairchild:
         ids = self._selected(jobs)
         with self.database.link() as link:
             reopened = control.retry(link, ids)
-        self._wake()
+        self.wake_workers()
         return reopened
 
     def retry_one(self, id: UUID) -> Job:
@@ -568,6 +625,10 @@ class Using:
         """As ``Fairchild.enqueue_many``."""
         return self._client.enqueue_many(task, calls, connection=self._connection, **options)
 
+    def workflow(self, name: str, **options: Any) -> Block:
+        """As ``Fairchild.workflow``."""
+        return self._client.workflow(name, connection=self._connection, **options)
+
 
 def get_fairchild() -> Fairchild:
     """The current client. Raises NotConnected if there is none."""
@@ -587,11 +648,13 @@ def _unknown(ids: Iterable[UUID]) -> UnknownJob:
 
 
 def _ids(jobs: Job | UUID | str | Iterable[Job | UUID | str]) -> list[UUID]:
-    given = [jobs] if isinstance(jobs, (Job, UUID, str)) else jobs
+    given = [jobs] if isinstance(jobs, (Job, Future, UUID, str)) else jobs
     return [each.id if isinstance(each, Job) else _uuid(each) for each in given]
 
 
-def _uuid(value: UUID | str) -> UUID:
+def _uuid(value: Any) -> UUID:
+    if isinstance(value, Future):
+        return value.job_id
     if isinstance(value, UUID):
         return value
     try:

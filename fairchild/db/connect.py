@@ -24,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from fairchild.config import Config, hide_parts, hide_password
+from fairchild.db.census import Census
 from fairchild.db.statement import Sql
 from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, UsageError
 
@@ -255,6 +256,7 @@ class Database:
         self._conninfo: str | None = None
         self._schema = config.schema
         self._pooled = config.pooler
+        self.census = Census(config.limits)
 
     @property
     def conninfo(self) -> str:

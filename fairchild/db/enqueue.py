@@ -17,11 +17,12 @@ import msgspec
 from fairchild.codec import plain_refs
 from fairchild.db import binary, wake
 from fairchild.db.connect import Link
-from fairchild.db.settle import settle
+from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UnknownJob
 from fairchild.job import NewJob
 from fairchild.rules.dag import refuse_cycle
+from fairchild.rules.groups import Known, assign_groups
 
 DOCUMENT_ROWS = 1000
 COPY_ROWS = 5000
@@ -32,14 +33,14 @@ _INPUT = """
 input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%(jobs)s::jsonb) AS t(
     id uuid, task text, queue text, tenant text, priority smallint, max_attempts int, depth smallint,
-    workflow_id uuid, parent_id uuid, on_child_failure text, timeout float8, expires float8, delay float8,
-    scheduled_at timestamptz, tags text[], args jsonb, refs jsonb, meta jsonb,
+    workflow_id uuid, parent_id uuid, group_key bigint, rank int, on_child_failure text, timeout float8,
+    expires float8, delay float8, scheduled_at timestamptz, tags text[], args jsonb, refs jsonb, meta jsonb,
     deps int, failed_dep uuid, late boolean)),
 made AS (
-  INSERT INTO {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id,
+  INSERT INTO {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id, group_key, rank,
                       on_child_failure, timeout_seconds, expires_seconds, inserted_at, scheduled_at, tags, args, refs,
                       meta)
-  SELECT id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id,
+  SELECT id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id, group_key, rank,
          on_child_failure, timeout, expires, statement_timestamp(),
          CASE WHEN delay IS NULL THEN coalesce(scheduled_at, statement_timestamp())
               ELSE statement_timestamp() + delay * interval '1 second' END,
@@ -113,12 +114,30 @@ ON CONFLICT DO NOTHING""",
 # Older jobs that new ones wait for. Takes no lock: the caller's transaction may stay open for long, and a worker's
 # finish must not wait for it. If one of them ends before that transaction commits, its finish cannot see the new edge;
 # such jobs are marked late, and the sweep of db/settle.py counts their upstreams again.
-UPSTREAM_STATES = Sql("upstream_states", "SELECT id, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])")
+UPSTREAM_STATES = Sql(
+    "upstream_states", "SELECT id, state, group_key, rank, parent_id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])"
+)
+
+# The client, for a workflow composed outside of a job, before its jobs. ``now()`` is the transaction's time, so that it
+# is not later than that of any of its jobs: by that they are known as its children.
+INSERT_ROOT = Sql(
+    "insert_root",
+    """
+WITH made AS (
+  INSERT INTO {jobs} (id, task, queue, tenant, priority, workflow_id, on_child_failure, args, tags, meta, composed,
+                      inserted_at, scheduled_at, attempted_at)
+  VALUES (%(id)s, %(task)s, %(queue)s, %(tenant)s, %(priority)s::int, %(id)s, %(on_child_failure)s, '{{}}',
+          %(tags)s::text[], %(meta)s::jsonb, true, now(), now(), now())
+  ON CONFLICT (id) DO NOTHING
+  RETURNING id)
+INSERT INTO {waiting} (job_id, children, ran, settle)
+SELECT id, %(children)s::int, true, %(children)s::int = 0 FROM made RETURNING job_id""",
+)
 
 COPY_JOBS = Sql(
     "copy_jobs",
     "COPY {jobs} (id, task, queue, tenant, priority, max_attempts, depth, on_child_failure, timeout_seconds, "
-    "expires_seconds, tags, workflow_id, parent_id, args, refs, meta) FROM STDIN (FORMAT binary)",
+    "expires_seconds, tags, workflow_id, parent_id, group_key, rank, args, refs, meta) FROM STDIN (FORMAT binary)",
 )
 COPY_READY = Sql("copy_ready", "COPY {ready} (job_id, queue, priority, tenant, task) FROM STDIN (FORMAT binary)")
 COPY_WAITING = Sql("copy_waiting", "COPY {waiting} (job_id, deps, late) FROM STDIN (FORMAT binary)")
@@ -154,7 +173,7 @@ def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[
     exist, UsageError if they wait for each other in a circle; nothing is inserted then.
     """
     placements = _placements(link, jobs)
-    if len(jobs) == 1 and not placements and jobs[0].delay is None and jobs[0].scheduled_at is None:
+    if len(jobs) == 1 and not placements and _is_plain(jobs[0]):
         return _insert_one(link, jobs[0], notify)
     if not placements and len(jobs) <= DOCUMENT_ROWS:
         return _insert_documents(link, jobs, {}, notify)
@@ -172,6 +191,31 @@ def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[
         if failed:
             settle(link, failed)
     return inserted
+
+
+def insert_workflow(link: Link, root: NewJob, jobs: list[NewJob]) -> None:
+    """Insert a workflow composed outside of a job: a root that waits for ``jobs``, which must be its children.
+
+    One that is there already is left alone. Raises as ``insert_jobs``; nothing is inserted then.
+    """
+    with link.atomic():
+        params = {
+            "id": root.id,
+            "task": root.task,
+            "queue": root.queue,
+            "tenant": root.tenant,
+            "priority": root.priority,
+            "on_child_failure": root.on_child_failure,
+            "tags": root.tags,
+            "meta": None if root.meta is None else root.meta.decode(),
+            "children": len(jobs),
+        }
+        if not link.rows(INSERT_ROOT, params):
+            return
+        if not jobs:
+            settle(link, [root.id])
+        elif len(insert_jobs(link, jobs)) < len(jobs):  # some were there already, and are nobody's children
+            settle(link, recount(link, [root.id]))
 
 
 def insert_stream(link: Link, jobs: Iterable[NewJob], *, notify: bool = True) -> list[UUID]:
@@ -210,18 +254,21 @@ def _wake(link: Link) -> dict[str, Any]:
 
 def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
     upstreams = {job.id: found for job in jobs if (found := job.edges())}
-    if not upstreams:
+    parents = {job.parent_id for job in jobs if job.parent_id is not None}
+    if not upstreams and not parents:
         return {}
     here = {job.id for job in jobs}
     refuse_cycle(upstreams)
     chosen = {job.id for job in jobs if job.given_id}  # may be there already, and may have ended
     older = {each for found in upstreams.values() for each in found if each not in here or each in chosen}
-    states = {row[0]: row[1] for row in link.rows(UPSTREAM_STATES, {"ids": list(older)})} if older else {}
+    asked = list(older | parents)
+    known = {row[0]: Known(*row[1:]) for row in link.rows(UPSTREAM_STATES, {"ids": asked})} if asked else {}
+    assign_groups(jobs, known)
     placements = {}
     for job_id, found in upstreams.items():
         deps, late, failed = 0, False, None
         for upstream, policy in found.items():
-            state = states.get(upstream)
+            state = known[upstream].state if upstream in known else None
             if upstream in here and state is None:
                 deps += 1
                 late = late or upstream in chosen
@@ -303,6 +350,8 @@ def _document(job: NewJob, placement: _Placement) -> dict[str, Any]:
         "depth": job.depth,
         "workflow_id": job.workflow_id or job.id,
         "parent_id": job.parent_id,
+        "group_key": job.group_key,
+        "rank": job.rank,
         "on_child_failure": job.on_child_failure,
         "timeout": job.timeout,
         "expires": job.expires,
@@ -316,6 +365,10 @@ def _document(job: NewJob, placement: _Placement) -> dict[str, Any]:
         "failed_dep": placement.failed_dep,
         "late": placement.late,
     }
+
+
+def _is_plain(job: NewJob) -> bool:
+    return job.parent_id is None and job.delay is None and job.scheduled_at is None
 
 
 def _copyable(job: NewJob, placements: dict[UUID, _Placement]) -> bool:
@@ -342,8 +395,8 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
         workflow = own_id if job.workflow_id is None else binary.uuid(job.workflow_id)
         refs = msgspec.json.encode(plain_refs(job.refs)) if job.refs else None
         rows += (
-            _JOB, own_id, common, workflow, binary.optional_uuid(job.parent_id), binary.json(job.args),
-            binary.json(refs), binary.json(job.meta),
+            _JOB, own_id, common, workflow, binary.optional_uuid(job.parent_id), binary.bigint(job.group_key),
+            binary.optional_integer(job.rank), binary.json(job.args), binary.json(refs), binary.json(job.meta),
         )  # fmt: skip
         placement = placements.get(job.id) if placements else None
         if placement is None or not placement.deps:
@@ -365,7 +418,7 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             link.copy(statement, b"".join((binary.HEADER, *parts, binary.TRAILER)))
 
 
-_JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (16, 5, 3, 3))
+_JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (18, 5, 3, 3))
 _POLICIES = {policy: binary.text(policy) for policy in ("need", "any", "after")}
 
 

@@ -12,6 +12,7 @@ Locks, in this order: claims by job id, jobs by id, waiting by job id.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -20,6 +21,7 @@ import msgspec
 
 from fairchild import codec
 from fairchild.db import wake
+from fairchild.db.census import Census
 from fairchild.db.connect import Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
@@ -162,11 +164,12 @@ class _Written:
     promoted: int = 0
 
 
-def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
+def finish(link: Link, batch: list[Ended], room: int = 0, census: Census | None = None) -> Applied:
     """Apply a batch of outcomes; ``room`` is how many promoted jobs this worker can take itself.
 
-    Of two outcomes of one attempt the first counts. Raises UnknownJob if a child waits for a job that does not exist,
-    UsageError if jobs would wait for each other in a circle; nothing of the batch is applied then.
+    ``census``: who watches that no workflow has too many jobs. Of two outcomes of one attempt the first counts. Raises
+    UnknownJob if a child waits for a job that does not exist, UsageError if jobs would wait for each other in a circle
+    or a workflow would have too many; nothing of the batch is applied then.
     """
     firsts = {(ended.job_id.int, ended.claim_id.int): ended for ended in reversed(batch)}
     batch = sorted(firsts.values(), key=lambda ended: ended.job_id.int)  # an int's order, and much cheaper
@@ -174,12 +177,27 @@ def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
         written = _write(link, batch, room)
         settled = settle(link, written.marked, room) if written.marked else []
         return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
+    if census is not None:
+        _admit(link, batch, census)
     while True:
         try:
             with link.atomic():
                 return _finish_families(link, batch, room)
         except _Taken:  # the other transaction has ended by now, so its job is seen
             continue
+
+
+def _admit(link: Link, batch: list[Ended], census: Census) -> None:
+    """Raise UsageError if a workflow would have too many jobs."""
+    adding: Counter[UUID] = Counter()
+    for ended in batch:
+        for child in ended.children[:1]:
+            if child.workflow_id is not None and (
+                child.depth > 1 or len(ended.children) > census.limits.max_descendants
+            ):
+                adding[child.workflow_id] += len(ended.children)
+    if adding:
+        census.admit(link, adding)
 
 
 def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:

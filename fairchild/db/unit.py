@@ -69,7 +69,7 @@ class Unit:
     def complete(self, ended: Ended) -> Applied:
         """Record an outcome and commit. Nothing is kept, and the answer says so, if its claim was lost or stopped."""
         try:
-            applied = finish(self._link, [ended])
+            applied = finish(self._link, [ended], census=self._database.census)
         except BaseException:
             self.rollback()
             raise

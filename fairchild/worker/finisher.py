@@ -131,7 +131,8 @@ class Finisher:
             self._link = self._database.open("finisher", tuned=True)
         before = self._link.statements
         try:
-            return finish(self._link, batch, self.pool.room() if self.pool is not None else 0)
+            room = self.pool.room() if self.pool is not None else 0
+            return finish(self._link, batch, room, self._database.census)
         finally:
             self.statements += self._link.statements - before
 

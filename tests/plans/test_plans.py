@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import browse, claim, enqueue, finish, lease, settle, wake
+from fairchild.db import browse, census, claim, enqueue, finish, lease, settle, wake, workflows
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
@@ -76,7 +76,7 @@ def explain(link: Link, sql: Sql, params: dict[str, Any]) -> list[dict[str, Any]
              "room": "bigint", "most": "bigint", "after": "uuid", "id": "uuid", "queues": "text[]",
              "priority": "int", "max_attempts": "int", "depth": "int", "workflow": "uuid", "parent": "uuid",
              "timeout": "float8", "expires": "float8", "tags": "text[]",
-             "claim_id": "uuid", "session": "uuid"}  # fmt: skip
+             "claim_id": "uuid", "session": "uuid", "before": "uuid"}  # fmt: skip
     declared = f"({', '.join(kinds.get(name, 'text') for name in names)})" if names else ""
     nodes: list[dict[str, Any]] = []
     with link.connection.transaction(force_rollback=True):
@@ -250,7 +250,8 @@ def test_rescuing_reads_claims_and_reaches_the_rest_by_keys(tuned: Link) -> None
 
 SEEN_ELSEWHERE = {
     # COPY has no plan, and these read nothing.
-    "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME"},
+    "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME",
+                "INSERT_ROOT"},
     # After a lost reply, of one table that holds what runs now.
     "claim": {"FIND_CLAIM"},
     # Once in a worker's life, once an interval on tables of a few rows, or once a minute.
@@ -259,7 +260,21 @@ SEEN_ELSEWHERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [claim, enqueue, finish, settle, lease])
+def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
+    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50}
+    for statement, expected in (
+        (census.COUNT_DESCENDANTS, {"fairchild_jobs_by_workflow"}),
+        (workflows.LIST_WORKFLOWS, {"fairchild_jobs_by_workflow"}),
+        (workflows.COUNT_STATES, {"fairchild_jobs_by_workflow"}),
+        (workflows.GRAPH_NODES, {"fairchild_jobs_by_workflow"}),
+        (workflows.GRAPH_LINKS, {PKEY, "fairchild_edges_by_downstream"}),
+    ):
+        nodes = explain(tuned, statement, params)
+        assert expected <= indexes(nodes), statement
+        assert NAMES["jobs"] not in scanned(nodes), statement
+
+
+@pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease])
 def test_no_statement_of_the_hot_paths_goes_unexplained(module: ModuleType) -> None:
     name = module.__name__.rpartition(".")[2]
     own = {each for each, value in vars(module).items() if isinstance(value, Sql)}
