@@ -60,7 +60,7 @@ def predict(nodes: list[Node], earlier: list[End] | None = None) -> list[End]:
             ends.append(before)
         elif any(how == "need" and ends[each].state != "completed" for each, how in node.upstreams.items()):
             ends.append(End("cancelled", "upstream_failed", None))
-        elif node.does == "fails" or (node.does == "mends" and earlier is None):
+        elif node.does == "fails" or (node.does == "mends" and (before is None or before.reason != "discarded")):
             ends.append(End("failed", "discarded", None))
         elif node.does == "cancels":
             ends.append(End("cancelled", "by itself", None))
@@ -119,6 +119,52 @@ def call(nodes: list[Node]) -> None:
         )
         assert isinstance(future, Future)
         called.append(future)
+
+
+@task(name="dags.noop")
+def noop(n: int) -> int:
+    """A child of a wide workflow, or a job of its own."""
+    return n
+
+
+@task(name="dags.total")
+def total(values: list[int]) -> list[int]:
+    """How many there were, and their sum."""
+    return [len(values), sum(values)]
+
+
+@task(name="dags.wide")
+def wide(width: int) -> Any:
+    """Fans out and in."""
+    return total(noop.map(range(width)))
+
+
+@task(name="dags.more")
+def more(n: int) -> int:
+    """A link of a chain."""
+    return n + 1
+
+
+@task(name="dags.chain")
+def chain(length: int) -> Any:
+    """Links that wait for each other's values."""
+    value: Any = 0
+    for _ in range(length):
+        value = more(value)
+    return value
+
+
+@task(name="dags.nest")
+def nest(depth: int) -> Any:
+    """Levels of jobs, each of which returns the value of the next."""
+    return nest(depth - 1) if depth else 0
+
+
+@task(name="dags.bomb")
+def bomb() -> None:
+    """Calls itself ten times, for ever."""
+    for _ in range(10):
+        bomb()
 
 
 _HOWS: tuple[How, ...] = ("need", "default", "outcome", "after")
