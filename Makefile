@@ -9,7 +9,7 @@ PIP_NEEDED := pip>=25.1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-pg test-plans test-pgbouncer faults bench demo clean
+.PHONY: help setup check format test test-pg test-plans test-pgbouncer workflows faults bench demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test-pg: $(VENV)/.dev ## run all tests on another PostgreSQL: make test-pg VERSI
 
 test-plans: $(VENV)/.dev ## explain the hot statements on PostgreSQL 12, 15 and 18
 	@for version in 12 15 18; do $(MAKE) --no-print-directory test-pg VERSION=$$version ARGS="tests/plans" || exit 1; done
+
+workflows: $(VENV)/.dev ## figures of wide, deep, long, random and runaway workflows (ARGS="--quick")
+	@$(BIN)/python -m tests.workflows.show $(ARGS)
 
 faults: $(VENV)/.dev ## a storm of kills, freezes, cuts and crashes, and what came of it (ARGS="--minutes 1 --seed 7")
 	@$(BIN)/python -m tests.faults $(ARGS)
