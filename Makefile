@@ -9,7 +9,7 @@ PIP_NEEDED := pip>=25.1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-pg test-plans test-pgbouncer faults bench demo clean
+.PHONY: help setup check format test test-pg test-plans test-pgbouncer workflows faults faults-servers bench demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,8 +50,15 @@ test-pg: $(VENV)/.dev ## run all tests on another PostgreSQL: make test-pg VERSI
 test-plans: $(VENV)/.dev ## explain the hot statements on PostgreSQL 12, 15 and 18
 	@for version in 12 15 18; do $(MAKE) --no-print-directory test-pg VERSION=$$version ARGS="tests/plans" || exit 1; done
 
-faults: $(VENV)/.dev ## a storm of kills, freezes, cuts and crashes, and what came of it (ARGS="--minutes 1 --seed 7")
+workflows: $(VENV)/.dev ## figures of wide, deep, long, random and runaway workflows (ARGS="--quick")
+	@$(BIN)/python -m tests.workflows.show $(ARGS)
+
+faults: $(VENV)/.dev ## try to break what is promised: kills, freezes, cuts, restarts (ARGS="--quick", or "storm --seed 7")
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+faults-servers: $(VENV)/.dev ## faults of servers, networks, sessions and clocks; says what this machine lacks for some
+	@$(BIN)/python -m pytest tests/faults/servers tests/pgbouncer tests/worker/test_lost_replies.py \
+		tests/worker/test_transaction.py tests/client/test_unknown_outcome.py -k "test_f" -s -rs $(ARGS)
 
 bench: $(VENV)/.dev ## measure, beside the limits of the server and other queues (ARGS="--quick", or --markdown)
 	@$(BIN)/python -m tests.bench.peers $(ARGS)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         ResultTimeout,
         UnknownTask,
     )
-    from fairchild.future import Future
+    from fairchild.future import Future, Outcome
     from fairchild.job import Job, JobState
     from fairchild.record import Cancel, Discard, Record, Retry, Snooze
     from fairchild.rules.retry import Backoff
@@ -40,6 +40,7 @@ _HOMES = {
     "JobFailed": "fairchild.errors",
     "JobState": "fairchild.job",
     "NoResult": "fairchild.errors",
+    "Outcome": "fairchild.future",
     "Record": "fairchild.record",
     "Registry": "fairchild.tasks",
     "ResultTimeout": "fairchild.errors",
@@ -68,6 +69,7 @@ __all__ = [
     "JobFailed",
     "JobState",
     "NoResult",
+    "Outcome",
     "Record",
     "Registry",
     "ResultTimeout",

@@ -9,6 +9,8 @@ datetimes, dates, times, timedeltas, UUIDs, Decimals, Enums, dataclasses, named 
 Structs; the receiving task gets the annotated type back. Refused, with the path of the value: NaN and infinities,
 NUL and lone surrogates in text, keys that are not text, naive datetimes, integers of thousands of digits, everything
 else.
+
+A reference by ``or_else`` or ``outcome`` has a third part, ``["default", value]`` or ``["outcome", null]``.
 """
 
 from __future__ import annotations
@@ -21,16 +23,14 @@ import enum
 import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import msgspec
 
 from fairchild.errors import NotSerializable, PayloadTooLarge
-from fairchild.future import Future
-
-Path = tuple[str | int, ...]
+from fairchild.future import Future, Outcome, Path, Ref, Way
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_DEPTH = 200
@@ -46,7 +46,7 @@ class Encoded(NamedTuple):
     """JSON text and the places in it that other jobs' values will take."""
 
     json: bytes
-    refs: list[tuple[Path, uuid.UUID]]
+    refs: list[Ref]
 
 
 def encode(value: object, *, limit: int = MAX_PAYLOAD_BYTES, root: str = "$") -> Encoded:
@@ -54,7 +54,7 @@ def encode(value: object, *, limit: int = MAX_PAYLOAD_BYTES, root: str = "$") ->
 
     Raises NotSerializable with the path of the offending value, PayloadTooLarge past ``limit`` bytes.
     """
-    refs: list[tuple[Path, uuid.UUID]] = []
+    refs: list[Ref] = []
     if value is None:
         return Encoded(b"null", refs)
     plain = _plain(value, (), refs, root)
@@ -71,6 +71,27 @@ def encode(value: object, *, limit: int = MAX_PAYLOAD_BYTES, root: str = "$") ->
 def decode(text: bytes | str) -> Any:
     """The JSON value of ``text`` in Python's own types."""
     return msgspec.json.decode(text)
+
+
+def plain_refs(refs: Iterable[Sequence[Any]]) -> list[Sequence[Any]] | None:
+    """References as they are stored: pairs, where nothing but the value is wanted; None for none."""
+    return [ref[:2] if len(ref) < 3 or ref[2] is None else ref for ref in refs] or None
+
+
+def stand_in(way: Sequence[Any], state: str, text: bytes | None) -> Any:
+    """What arrives for a reference by ``or_else`` or ``outcome`` to a job that ended so.
+
+    ``text``: the result as JSON if it completed and kept one, else its error if there is one.
+    """
+    kind, default = way
+    ok = state == "completed" and text is not None
+    value = None if text is None else decode(text)
+    if kind == "default":
+        return value if ok else default
+    if ok:
+        return Outcome(ok=True, value=value)
+    why = {"reason": "no_result", "message": "it completed and kept no result"} if state == "completed" else value
+    return Outcome(ok=False, error={"state": state, "reason": None, "type": None, "message": None, **(why or {})})
 
 
 def path_text(path: Sequence[str | int], root: str = "$") -> str:
@@ -124,7 +145,7 @@ def _is_simple(value: Any) -> bool:
     return kind is bool or value is None or (kind is str and _fine(value))
 
 
-def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> Any:
+def _plain(value: Any, path: Path, refs: list[Ref], root: str) -> Any:
     kind = type(value)
     if kind is str:
         return _text(value, path, root)
@@ -149,7 +170,7 @@ def _plain(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
     return _other(value, path, refs, root)
 
 
-def _mapping(value: dict[Any, Any], path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> dict[str, Any]:
+def _mapping(value: dict[Any, Any], path: Path, refs: list[Ref], root: str) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key, item in value.items():
         if type(key) is str and _is_simple(item) and _fine(key) and key not in plain:
@@ -165,12 +186,12 @@ def _mapping(value: dict[Any, Any], path: Path, refs: list[tuple[Path, uuid.UUID
     return plain
 
 
-def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str) -> Any:
+def _other(value: Any, path: Path, refs: list[Ref], root: str) -> Any:
     if isinstance(value, Future):
-        refs.append((path, value.job_id))
+        refs.append(Ref(path, value.job_id, _way(value.way, path, root)))
         return None
     if hasattr(type(value), "__fairchild_reference__"):
-        refs.append((path, value.__fairchild_reference__()))
+        refs.append(Ref(path, value.__fairchild_reference__()))
         return None
     if isinstance(value, enum.Enum):
         return _plain(value.value, path, refs, root)
@@ -206,6 +227,16 @@ def _other(value: Any, path: Path, refs: list[tuple[Path, uuid.UUID]], root: str
     if isinstance(value, msgspec.Struct):
         return _plain(_struct(value), path, refs, root)
     raise _refuse(path, root, f"{type(value).__module__}.{type(value).__qualname__} is not a type JSON can hold")
+
+
+def _way(way: Way | None, path: Path, root: str) -> Way | None:
+    if way is None:
+        return None
+    inside: list[Ref] = []
+    plain = _plain(way[1], path, inside, root)
+    if inside:
+        raise _refuse(path, root, "the default of or_else() holds a Future; it must be plain data")
+    return way[0], decode(_encoder.encode(plain))
 
 
 def _ordered(items: AbstractSet[Any]) -> list[Any]:

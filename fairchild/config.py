@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from fairchild.errors import ConfigError
 
 URL_VARIABLE = "FAIRCHILD_DATABASE_URL"
 SCHEMA_VARIABLE = "FAIRCHILD_SCHEMA"
+TIMEOUT_VARIABLE = "FAIRCHILD_DEFAULT_TIMEOUT"
 _SCHEMES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg|postgresql\+psycopg2)://")
 # Up to the last @, since a password that was not quoted may hold one.
 _PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*):\S*@")
@@ -19,6 +21,38 @@ _TWO_ATS = re.compile(r"^[^/]*//[^/?#]*@[^/?#]*@")
 _LOGIN = re.compile(r"://[^:/@\s]*:(\S*)@")
 _QUOTED = re.compile(r"\"([^\"]+)\"")
 MAX_IDENTIFIER_BYTES = 63
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a workflow may grow. A task that calls itself without end is stopped by one of them."""
+
+    max_depth: int = 64
+    """Levels of jobs below the root."""
+    max_children: int = 100_000
+    """Tasks that one attempt may call."""
+    max_descendants: int = 1_000_000
+    """Jobs below the root, of all levels."""
+
+    @staticmethod
+    def load(environment: Mapping[str, str], **given: int | None) -> Limits:
+        """Arguments over ``FAIRCHILD_MAX_DEPTH`` and the like. Raises ConfigError for what is no positive number."""
+        values = {}
+        for name, value in given.items():
+            variable = f"FAIRCHILD_{name.upper()}"
+            text = environment.get(variable)
+            chosen: object = text if value is None else value
+            if chosen is None or chosen == "":
+                continue
+            try:
+                values[name] = int(str(chosen))
+            except ValueError:
+                values[name] = 0
+            most = 32_000 if name == "max_depth" else 2**31 - 1
+            if not 1 <= values[name] <= most:
+                what = variable if value is None else name
+                raise ConfigError(f"{what} must be a whole number from 1 to {most:,}, got {chosen!r}")
+        return Limits(**values)
 
 
 def hide_password(text: str) -> str:
@@ -48,6 +82,9 @@ class Config:
     max_payload_bytes: int = 1024 * 1024
     pooler: bool | None = None
     """The URL leads through a pooler in transaction mode: no prepared statements, no session state. None: find out."""
+    limits: Limits = Limits()
+    default_timeout: float | None = None
+    """Seconds that an attempt may take that has no time limit of its own, in workers of this client. None: any time."""
 
     def __repr__(self) -> str:
         return f"Config(url={hide_password(self.url)!r}, schema={self.schema!r}, pool_size={self.pool_size})"
@@ -60,6 +97,10 @@ class Config:
         pool_size: int = 10,
         max_payload_bytes: int | None = None,
         pooler: bool | None = None,
+        max_depth: int | None = None,
+        max_children: int | None = None,
+        max_descendants: int | None = None,
+        default_timeout: float | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Config:
         """The settings in force. Raises ConfigError, with what to set, when there is no database to go to."""
@@ -80,7 +121,23 @@ class Config:
         limit = 1024 * 1024 if max_payload_bytes is None else max_payload_bytes
         if limit < 1:
             raise ConfigError(f"max_payload_bytes must be at least 1, got {limit}")
-        return Config(normalize_url(chosen), schema, pool_size, limit, pooler)
+        limits = Limits.load(
+            environment, max_depth=max_depth, max_children=max_children, max_descendants=max_descendants
+        )
+        given = default_timeout if default_timeout is not None else environment.get(TIMEOUT_VARIABLE) or None
+        return Config(normalize_url(chosen), schema, pool_size, limit, pooler, limits, _seconds(given))
+
+
+def _seconds(given: float | str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"default_timeout ({TIMEOUT_VARIABLE}) is a positive number of seconds, got {given!r}")
+    return seconds
 
 
 def normalize_url(url: str) -> str:

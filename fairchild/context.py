@@ -2,11 +2,14 @@
 
 The current attempt is a ``ContextVar``. It is set in the thread (or coroutine) that runs the task and nowhere else: a
 thread that a task starts does not inherit it, so a task called there runs here and now, as in any script. To carry it
-along, wrap the function: ``Thread(target=job.wrap(fn))``.
+along, wrap the function: ``Thread(target=job.wrap(fn))``. Neither does a process that a task forks, and nothing carries
+it there: a job's children and its transaction belong to the process that records its outcome.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +19,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
-from fairchild import codec
+from fairchild import codec, failpoints
+from fairchild.config import Limits
+from fairchild.db.census import too_many
 from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
@@ -24,12 +29,13 @@ from fairchild.errors import (
     Interrupt,
     LeaseLost,
     NotConnected,
+    NotSerializable,
     NotWhileImporting,
     SpawnAfterEnd,
     UsageError,
 )
 from fairchild.future import Future
-from fairchild.job import Job, NewJob
+from fairchild.job import LEVELS, Job, NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,8 +43,7 @@ if TYPE_CHECKING:
     from fairchild.db.unit import Unit
 
 
-MAX_DEPTH = 64
-MAX_CHILDREN = 100_000
+MAX_CURSOR_BYTES = 64 * 1024
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,8 +54,24 @@ class Enqueuer(Protocol):
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]: ...
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]: ...
     def open_unit(self) -> Unit: ...
+    def read_cursor(self, job_id: UUID) -> Any: ...
+    def write_cursor(self, job_id: UUID, claim_id: UUID, attempt: int, cursor: bytes) -> bool: ...
+    def room_below(self, workflow_id: UUID) -> int | None: ...
     @property
     def max_payload_bytes(self) -> int: ...
+    @property
+    def limits(self) -> Limits: ...
+
+
+class Notes(Protocol):
+    """Where a running job notes what it has to say."""
+
+    def line(self, level: int, logger: str, message: str, fields: dict[str, Any]) -> None: ...
+    def record(self, record: Any) -> None: ...
+    def progress(self, value: float, total: float | None, message: str | None) -> None: ...
+
+
+_UNREAD = object()
 
 
 @dataclass(eq=False)
@@ -68,6 +89,12 @@ class CurrentJob(Job):
     _meta_json: bytes | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _unit: Callable[[], Unit] | None = field(default=None, repr=False)
+    _process: int = field(default_factory=os.getpid, repr=False)
+    _claim: UUID | None = field(default=None, repr=False)
+    _notes: Notes | None = field(default=None, repr=False)
+    _cursor: Any = field(default=_UNREAD, repr=False)
+    _room: int | None = field(default=None, repr=False)
+    """Up to how many children nobody needs to look whether the workflow is full."""
 
     def __fairchild_reference__(self) -> NoReturn:
         raise UsageError(f"job {self.id} cannot be passed to a task while it runs: it would wait for itself")
@@ -75,6 +102,11 @@ class CurrentJob(Job):
     def current(self) -> CurrentJob:
         """Itself."""
         return self
+
+    @property
+    def notes(self) -> Notes | None:
+        """Where it notes what it has to say; None without a worker."""
+        return self._notes
 
     @property
     def children_spawned(self) -> int:
@@ -105,14 +137,74 @@ class CurrentJob(Job):
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise AttemptTimedOut(f"job {self.id} ran past its timeout of {self.timeout} s")
 
+    def _refuse_fork(self, what: str) -> None:
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"job {self.id} runs in process {self._process}, and this one was forked from it: it cannot {what}. "
+                "Nothing was written; use .enqueue() or a connection of your own, or do it in the job's own process"
+            )
+
     def update_meta(self, changes: Mapping[str, Any]) -> None:
         """Merge ``changes`` into the job's meta. Stored when the attempt ends, whatever it comes to.
 
         Raises NotSerializable for what JSON cannot hold; nothing is changed then.
         """
+        self._refuse_fork("change the job's meta")
         merged = {**self.meta, **changes}
         self._meta_json = codec.encode(merged, limit=self.max_payload_bytes, root="meta").json
         self.meta = codec.decode(self._meta_json)
+
+    @property
+    def cursor(self) -> Any:
+        """A small JSON value that outlives the attempt: set it as work gets done, and the next attempt goes on there.
+
+        None at first. It is written at once, so the value last set survives whatever happens, and each setting costs a
+        statement. What ``transaction()`` holds is not undone with it, nor it with that. A job that completed and is
+        retried by hand begins with None. Setting raises NotSerializable (it may have 64 KiB), LeaseLost if the job
+        belongs to another attempt by now, and StoreError; then the old value stays. Without a worker it is only kept
+        here.
+        """
+        if self._cursor is _UNREAD:
+            known = self.client is not None and self._claim is not None
+            self._cursor = self.client.read_cursor(self.id) if known and self.client is not None else None
+        return self._cursor
+
+    @cursor.setter
+    def cursor(self, value: Any) -> None:
+        encoded = codec.encode(value, limit=MAX_CURSOR_BYTES, root="cursor")
+        if encoded.refs:
+            raise NotSerializable("the cursor holds a Future, whose value is not known yet; nothing was changed")
+        if (
+            self.client is not None
+            and self._claim is not None
+            and not self.client.write_cursor(self.id, self._claim, self.attempt, encoded.json)
+        ):
+            raise LeaseLost(f"job {self.id} belongs to another attempt by now; its cursor was left as it is")
+        self._cursor = codec.decode(encoded.json)
+
+    def progress(  # type: ignore[override]  # here it says, elsewhere it shows
+        self, value: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far it is: ``job.progress(40, total=100, message="...")``. Others see it as ``Job.progress``.
+
+        Costs nothing to speak of: the last word is written a few times a second, in the background.
+        """
+        for number in (value, total):
+            if number is not None and not math.isfinite(number):
+                raise UsageError(f"progress is told in finite numbers, got {number!r}")
+        if self._notes is not None:
+            self._notes.progress(float(value), None if total is None else float(total), message)
+
+    def log(self, message: str, level: str = "info", **fields: Any) -> None:
+        """Keep a line with the job, for ``client.logs(id)``; what ``logging`` gets in a job is kept as well.
+
+        ``level``: debug, info, warning, error or critical. ``fields`` are kept as JSON, what JSON has not as text. An
+        attempt may keep 1,000 lines of 8,000 characters; lines past that are counted. Written in the background.
+        """
+        if level not in LEVELS:
+            raise UsageError(f"{level!r} is not a level; levels are {', '.join(LEVELS)}")
+        if self._notes is not None:
+            self._notes.line(LEVELS[level], self.task, str(message), fields)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -125,6 +217,7 @@ class CurrentJob(Job):
 
         In a task that is called directly, without a worker, the block is a transaction of its own. Raises StoreError.
         """
+        self._refuse_fork("use the job's transaction")
         if self._closed:
             raise UsageError(f"job {self.id}: its attempt {self.attempt} has ended, and with it its transaction")
         if self._unit is not None:
@@ -156,8 +249,12 @@ class CurrentJob(Job):
 
     def spawn(self, new: NewJob) -> Future:
         """Add a child to this attempt. It is inserted when the attempt ends well, or never."""
-        if self.depth >= MAX_DEPTH:
-            raise UsageError(f"job {self.id} is {self.depth} levels deep; a workflow may have {MAX_DEPTH} levels")
+        self._refuse_fork(f"call task {new.task} in the job's name")
+        limits = Limits() if self.client is None else self.client.limits
+        if self.depth >= limits.max_depth:
+            raise UsageError(
+                f"job {self.id} is {self.depth} levels deep; a workflow may have {limits.max_depth} levels (max_depth)"
+            )
         new.parent_id = self.id
         new.workflow_id = self.workflow_id
         new.depth = self.depth + 1
@@ -167,10 +264,25 @@ class CurrentJob(Job):
                     f"task {new.task} was called in the name of job {self.id}, whose attempt {self.attempt} has "
                     "ended. Nothing was enqueued; call it before the task returns, or use .enqueue()"
                 )
-            if len(self._children) >= MAX_CHILDREN:
-                raise UsageError(f"job {self.id} has called {MAX_CHILDREN:,} tasks, the most one attempt may call")
+            if len(self._children) >= limits.max_children:
+                raise UsageError(
+                    f"job {self.id} has called {limits.max_children:,} tasks, the most one attempt may call "
+                    "(max_children)"
+                )
+            if self._room is None or len(self._children) >= self._room:
+                self._look_for_room()
             self._children.append(new)
+        if failpoints.ARMED:
+            failpoints.hit("spawn.call")
         return Future(new.id, new.task)
+
+    def _look_for_room(self) -> None:
+        """Raise UsageError if the workflow is known to be full. What is not known here is counted at the end."""
+        room = None if self.client is None or self.workflow_id is None else self.client.room_below(self.workflow_id)
+        if room is not None and len(self._children) >= room:
+            assert self.client is not None
+            raise too_many(self.workflow_id, self.client.limits)
+        self._room = len(self._children) + 1000 if room is None else room
 
     def close(self) -> list[NewJob]:
         """End of the attempt: its children, and no more of them."""
@@ -185,6 +297,14 @@ class CurrentJob(Job):
             self._signal = lambda: error(message)
 
 
+class Spawner(Protocol):
+    """Something outside of a job that takes the tasks called in it: a ``with fc.workflow(...)`` block."""
+
+    def spawn(self, new: NewJob) -> Future: ...
+    @property
+    def max_payload_bytes(self) -> int: ...
+
+
 INTERRUPTS: dict[str, type[Interrupt]] = {
     "cancelled": AttemptCancelled,
     "interrupted": AttemptInterrupted,
@@ -196,11 +316,34 @@ class JobHolder(Protocol):
     """Who can say which job runs: made only when somebody asks, since most tasks never do."""
 
     def current(self) -> CurrentJob: ...
+    @property
+    def notes(self) -> Notes | None: ...
 
 
 _current: ContextVar[JobHolder | None] = ContextVar("fairchild_current_job", default=None)
 _active_client: ContextVar[Enqueuer | None] = ContextVar("fairchild_client", default=None)
 _default_client: list[Enqueuer] = []
+
+
+_block: ContextVar[Spawner | None] = ContextVar("fairchild_block", default=None)
+
+
+def get_current_block() -> Spawner | None:
+    """The workflow block that this code stands in, or None."""
+    return _block.get()
+
+
+@contextmanager
+def composing(block: Spawner) -> Iterator[None]:
+    """Tasks called in the block are given to ``block``."""
+    if _block.get() is not None or is_inside_task():
+        where = "inside a task, whose calls are its children anyway" if is_inside_task() else "inside another one"
+        raise UsageError(f"a workflow cannot be composed {where}; nothing was enqueued")
+    token = _block.set(block)
+    try:
+        yield
+    finally:
+        _block.reset(token)
 
 
 _importing: ContextVar[bool] = ContextVar("fairchild_importing", default=False)
@@ -239,6 +382,12 @@ def get_current_job() -> CurrentJob | None:
     return None if holder is None else holder.current()
 
 
+def current_notes() -> Notes | None:
+    """Where the job this code runs in notes what it has to say; None outside of one."""
+    holder = _current.get()
+    return None if holder is None else holder.notes
+
+
 def is_inside_task() -> bool:
     """Whether this code runs in a worker's job, so that calling a task spawns a child."""
     return _current.get() is not None
@@ -272,6 +421,10 @@ def active(client: Enqueuer) -> Iterator[None]:
         yield
     finally:
         _active_client.reset(token)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=leave)
 
 
 def set_default(client: Enqueuer) -> None:

@@ -57,12 +57,20 @@ class UnknownJob(UsageError, LookupError):
     """No job has this id."""
 
 
+class UnknownWorker(UsageError, LookupError):
+    """No worker that is at work has this id or name."""
+
+
 class FutureUsedAsValue(UsageError, TypeError):
     """A Future was used as if it were the value it stands for."""
 
 
 class SpawnAfterEnd(UsageError):
     """A task was called in the name of an attempt that has already ended."""
+
+
+class WouldDeadlock(UsageError):
+    """A job was about to hold its thread until another job ends, which may need that very thread."""
 
 
 class StoreError(FairchildError):

@@ -3,12 +3,16 @@
 It is a handle, not the value. Pass it to a task, alone or inside lists, tuples and dicts at any depth, and the
 receiver gets the value itself once it is there. Whatever would need the value here and now raises
 ``FutureUsedAsValue`` and says what to do instead.
+
+If its job fails or is cancelled, the receiver is cancelled too, unless it was passed as ``f.or_else(default)`` or as
+``f.outcome()``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
 from fairchild.errors import FutureUsedAsValue
@@ -16,14 +20,53 @@ from fairchild.errors import FutureUsedAsValue
 _PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset)
 
 
+Path = tuple[str | int, ...]
+Way = tuple[str, Any]
+"""What arrives in place of a value that may be missing: ``("default", value)`` or ``("outcome", None)``."""
+
+
+class Ref(NamedTuple):
+    """A place in a JSON document that the value of another job will take. Plain pairs of path and id mean the same."""
+
+    path: Path
+    job_id: UUID
+    way: Way | None = None
+    """None: the value itself is needed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to. ``ok``: it completed and kept ``value``.
+
+    Else ``error`` tells why not: ``{state, reason, type, message, ...}``, its last error and the state it ended in.
+    """
+
+    ok: bool
+    value: Any = None
+    error: dict[str, Any] | None = None
+
+
 class Future:
     """Stands for the result of job ``job_id``, a call of task ``task``."""
 
-    __slots__ = ("job_id", "task")
+    __slots__ = ("job_id", "task", "way")
 
-    def __init__(self, job_id: UUID, task: str) -> None:
+    def __init__(self, job_id: UUID, task: str, way: Way | None = None) -> None:
         self.job_id = job_id
         self.task = task
+        self.way = way
+
+    def or_else(self, default: Any) -> Future:
+        """The same value, or ``default`` if there is none: the job failed, was cancelled or kept no result.
+
+        None is a value. ``default`` is plain data, without Futures. Whoever takes a value so has dealt with the
+        failure: it does not fail the parent of the job.
+        """
+        return Future(self.job_id, self.task, ("default", default))
+
+    def outcome(self) -> Future:
+        """An ``Outcome`` in place of the value, whatever the job comes to; as in ``or_else``, that deals with it."""
+        return Future(self.job_id, self.task, ("outcome", None))
 
     @property
     def job_key(self) -> str:

@@ -16,6 +16,7 @@ _DRAWN = 128
 """Random numbers fetched from the system at once: one call costs as much as the rest of an id."""
 _lock = threading.Lock()
 _random: list[int] = []
+_process = os.getpid()
 _last_ms = 0
 _counter = 0
 _set = object.__setattr__
@@ -23,9 +24,12 @@ _set = object.__setattr__
 
 def uuid7() -> UUID:
     """A new id, greater than every id this process made before."""
-    global _last_ms, _counter  # noqa: PLW0603
+    global _last_ms, _counter, _process  # noqa: PLW0603
     now = time.time_ns() // 1_000_000
     with _lock:
+        if _process != os.getpid():  # or two processes would draw the same numbers
+            _process = os.getpid()
+            _random.clear()
         if not _random:
             _random.extend(struct.unpack(f"{_DRAWN}Q", os.urandom(8 * _DRAWN)))
         random = _random.pop()
@@ -48,7 +52,6 @@ def uuid7() -> UUID:
 def _after_fork() -> None:
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()  # another thread of the parent may have held it
-    _random.clear()  # or two processes would draw the same numbers
 
 
 if hasattr(os, "register_at_fork"):

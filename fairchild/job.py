@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
+
+from fairchild.future import Future, Ref
 
 
 class JobState(str, Enum):
@@ -44,6 +46,24 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.FAILED: frozenset({JobState.AVAILABLE}),
     JobState.CANCELLED: frozenset({JobState.AVAILABLE}),
 }
+
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+"""The levels of a job's log, by name."""
+
+
+class Progress(NamedTuple):
+    """How far a job said that it is."""
+
+    value: float
+    total: float | None
+    message: str | None
+    attempt: int
+    at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, in JSON's own types."""
+        return {**self._asdict(), "at": self.at.isoformat()}
 
 
 class JobActions(Protocol):
@@ -91,6 +111,7 @@ class Job:
     updated_at: datetime | None = None
     conflict: bool = False
     _client: JobActions | None = field(default=None, repr=False, compare=False)
+    _progress: Progress | None = field(default=None, repr=False)
 
     @property
     def task_name(self) -> str:
@@ -101,8 +122,21 @@ class Job:
     def ended(self) -> bool:
         return self.state.ended
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is, by its own word; None if it has not said."""
+        return self._progress
+
     def __fairchild_reference__(self) -> UUID:
         return self.id
+
+    def or_else(self, default: Any) -> Future:
+        """Passed to a task, its result or ``default``; see ``Future.or_else``."""
+        return Future(self.id, self.task).or_else(default)
+
+    def outcome(self) -> Future:
+        """Passed to a task, an ``Outcome`` of this job; see ``Future.outcome``."""
+        return Future(self.id, self.task).outcome()
 
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, Job) else NotImplemented
@@ -122,7 +156,7 @@ class Job:
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended, then this object as it ended, whatever the state.
 
-        Raises ResultTimeout after ``timeout`` seconds; the job goes on.
+        Raises ResultTimeout after ``timeout`` seconds, and WouldDeadlock at once inside another job; the job goes on.
         """
         return self._take(self._actions().wait_for(self.id, timeout))
 
@@ -169,6 +203,7 @@ class Job:
             elif each.name == "deps":
                 value = [str(dep) for dep in value]
             plain[each.name] = value
+        plain["progress"] = None if self._progress is None else self._progress.to_dict()
         return plain
 
 
@@ -191,17 +226,37 @@ class NewJob:
     delay: float | None = None
     """Seconds from the statement's time on the database's clock; excludes ``scheduled_at``."""
     scheduled_at: datetime | None = None
-    refs: list[tuple[tuple[str | int, ...], UUID]] = field(default_factory=list)
+    refs: list[Ref] = field(default_factory=list)
     depends_on: list[UUID] = field(default_factory=list)
     """Upstream jobs that order without giving data; those in ``refs`` need not be repeated."""
+    follows: list[UUID] = field(default_factory=list)
+    """Upstream jobs that must have ended, whatever they came to."""
     workflow_id: UUID | None = None
     parent_id: UUID | None = None
     depth: int = 0
+    group_key: int | None = None
+    rank: int | None = None
+    """See ``rules/groups.py``; set when it is inserted, for children only."""
     given_id: bool = False
     """The caller chose the id, so the job may be there already."""
 
     def upstreams(self) -> list[UUID]:
         """All jobs that must end first, each once."""
-        if not self.refs and not self.depends_on:
-            return []
-        return list(dict.fromkeys([*(upstream for _, upstream in self.refs), *self.depends_on]))
+        return list(self.edges())
+
+    def edges(self) -> dict[UUID, str]:
+        """All jobs that must end first, and the policy: see ``tables.edges``."""
+        if not self.refs and not self.depends_on and not self.follows:
+            return {}
+        return {**dict.fromkeys(self.follows, "after"), **edges_of(self.refs), **dict.fromkeys(self.depends_on, "need")}
+
+
+def edges_of(refs: Iterable[Sequence[Any]]) -> dict[UUID, str]:
+    """The jobs that references name: 'need' if one of them needs the value itself, else 'any'."""
+    found: dict[UUID, str] = {}
+    for _, upstream, *way in refs:
+        if not way or way[0] is None:
+            found[upstream] = "need"
+        else:
+            found.setdefault(upstream, "any")
+    return found

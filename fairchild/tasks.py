@@ -101,6 +101,13 @@ class Task(Generic[P, R]):
         """Run the function here (outside a job), or add a child job and return its Future (inside one)."""
         return cast("R", self._plain(*args, **kwargs))
 
+    def map(self, *iterables: Iterable[Any], **common: Any) -> list[Any]:
+        """Call the task for each item, as Python's ``map`` does; with the same ``common`` arguments and options.
+
+        Inside a job or a workflow a list of Futures in the order of the items; elsewhere the list of values.
+        """
+        return self._plain.map(*iterables, **common)
+
     # The first tells editors what the task takes; the second lets in options, Jobs and Futures. What neither can see,
     # and calls without the job parameter, the checks of the call itself see.
     @overload
@@ -197,17 +204,22 @@ class Configured(Generic[P, R]):
         return Configured(self.task, {**self._options, "connection": connection})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        job = context.get_current_job()
-        if job is None:
+        inside = context.get_current_job() or context.get_current_block()
+        if inside is None:
             plain, _ = self._split(kwargs)
             _warn_outside(self.task.name)
             return self.task.run_here(args, plain)
         arguments, options = self._split(kwargs)
         if "connection" in options:
             raise InvalidArguments(
-                f"{self.task.name}: a task called inside a job commits with the job; use .enqueue() for a connection"
+                f"{self.task.name}: a task called inside a job or a workflow commits with it; use .enqueue() for a "
+                "connection"
             )
-        return job.spawn(build(self.task, args, arguments, options, job.max_payload_bytes))
+        return inside.spawn(build(self.task, args, arguments, options, inside.max_payload_bytes))
+
+    def map(self, *iterables: Iterable[Any], **common: Any) -> list[Any]:
+        """One call for each item, as with Python's ``map``; see ``Task.map``."""
+        return [self(*items, **common) for items in zip(*iterables, strict=False)]
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Job:
         """Insert a job now."""
@@ -314,7 +326,7 @@ def build(
     bound = task.signature.bind(args, kwargs)
     encoded = codec.encode(bound, limit=max_payload_bytes)
     if task.signature.convertible and not task.signature.fits(bound):
-        open_names = {str(path[0]) for path, _ in encoded.refs}
+        open_names = {str(ref.path[0]) for ref in encoded.refs}
         task.signature.check(codec.decode(encoded.json), open_names)
     tenant = settings.tenant
     if callable(tenant):
@@ -373,7 +385,7 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
             case "scheduled_at":
                 new.scheduled_at = check_moment(value)
             case "depends_on":
-                new.depends_on = _upstreams(value)
+                new.depends_on, new.follows = _upstreams(value)
             case "id":
                 new.id = value if isinstance(value, UUID) else _parse_id(value)
                 new.given_id = True
@@ -381,15 +393,20 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
                 raise InvalidArguments(f"unknown option {name!r}; nothing was enqueued")
 
 
-def _upstreams(value: Any) -> list[UUID]:
+def _upstreams(value: Any) -> tuple[list[UUID], list[UUID]]:
+    """Those that must complete, and those that may end as they will: Futures by ``outcome()`` or ``or_else()``."""
     if isinstance(value, (str, UUID, Future)) or hasattr(type(value), "__fairchild_reference__"):
-        return [_upstream(value)]
+        value = [value]
     if not isinstance(value, Iterable):
         raise InvalidArguments(
             f"depends_on takes jobs, futures and ids, alone or in a list, not {type(value).__name__}; "
             "nothing was enqueued"
         )
-    return [_upstream(each) for each in value]
+    need: list[UUID] = []
+    follow: list[UUID] = []
+    for each in value:
+        (follow if isinstance(each, Future) and each.way is not None else need).append(_upstream(each))
+    return need, follow
 
 
 def _upstream(value: Any) -> UUID:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from fairchild import Fairchild, Future
 from fairchild.codec import MAX_DEPTH, Encoded, decode, encode, path_text, place
 from fairchild.errors import NotSerializable, PayloadTooLarge
+from fairchild.future import Ref
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 INTEGERS = st.one_of(
@@ -297,10 +298,10 @@ def test_futures_are_taken_out_and_their_places_kept() -> None:
     assert encoded == Encoded(
         b'{"a":null,"deep":[1,[null,{"k":null}]],"o":[1,null]}',
         [
-            (("a",), first.job_id),
-            (("deep", 1, 0), second.job_id),
-            (("deep", 1, 1, "k"), first.job_id),
-            (("o", 1), second.job_id),
+            Ref(("a",), first.job_id),
+            Ref(("deep", 1, 0), second.job_id),
+            Ref(("deep", 1, 1, "k"), first.job_id),
+            Ref(("o", 1), second.job_id),
         ],
     )
 

@@ -111,3 +111,14 @@ def test_settings_show_no_password() -> None:
 
     assert CANARY not in repr(config)
     assert "u:***@h/d" in repr(config)
+
+
+def test_the_default_timeout_is_a_positive_number_of_seconds() -> None:
+    environ = {"FAIRCHILD_DATABASE_URL": "postgresql://h/d", "FAIRCHILD_DEFAULT_TIMEOUT": "3600"}
+
+    assert Config.load("postgresql://h/d", environ={}).default_timeout is None
+    assert Config.load(environ=environ).default_timeout == 3600
+    assert Config.load(default_timeout=5, environ=environ).default_timeout == 5
+    for wrong in ("an hour", "0", "-1", "inf", "nan"):
+        with pytest.raises(ConfigError, match="FAIRCHILD_DEFAULT_TIMEOUT"):
+            Config.load(environ={**environ, "FAIRCHILD_DEFAULT_TIMEOUT": wrong})

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import typer
 
-from fairchild.cli import bench, database, demo, jobs, stats, tasks, worker
+from fairchild.cli import bench, database, demo, health, jobs, stats, tasks, worker, workers, workflows
 
 # A click.UsageError, of the click that typer brings with it or depends on.
 _WrongUse: type[Exception] = typer.BadParameter.__bases__[0]
@@ -33,7 +33,10 @@ database.add_to(app)
 worker.add_to(app)
 tasks.add_to(app)
 jobs.add_to(app)
+workers.add_to(app)
+workflows.add_to(app)
 stats.add_to(app)
+health.add_to(app)
 demo.add_to(app)
 bench.add_to(app)
 

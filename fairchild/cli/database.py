@@ -34,7 +34,7 @@ def install(
     schema: Schema = None,
 ) -> None:
     """Create the tables, or bring them up to date. Safe to repeat."""
-    with connected(database_url, schema) as client:
+    with connected(database_url, schema, check_schema=False) as client:
         if force:
             if not yes:
                 _confirm_drop(client)
@@ -64,7 +64,12 @@ def _confirm_drop(client: Fairchild) -> None:
 
 def migrate(
     check: Annotated[
-        bool, option("--check", env="MIGRATE_CHECK", help="Change nothing; exit 1 if migrations are pending.")
+        bool,
+        option(
+            "--check",
+            env="MIGRATE_CHECK",
+            help="Change nothing; exit 1 if migrations are pending or an index is invalid.",
+        ),
     ] = False,
     sql: Annotated[
         bool,
@@ -87,18 +92,22 @@ def migrate(
         else:
             print(text)
         return
-    with connected(database_url, schema) as client:
+    with connected(database_url, schema, check_schema=False) as client:
         if not check:
             _report(client.migrate(), json)
             return
         pending = client.pending_migrations()
+        damaged = client.damaged_indexes()
     if json:
-        print_json({"pending": pending})
+        print_json({"pending": pending, "damaged_indexes": damaged})
     else:
         for name in pending:
             print(name)
+    if damaged:
+        say(f"invalid indexes: {', '.join(damaged)}; run `fairchild migrate`, which builds them anew")
     if pending:
         say(f"{len(pending)} migrations are pending: run `fairchild migrate`")
+    if pending or damaged:
         raise typer.Exit(1)
     say("the tables are up to date")
 

@@ -1,4 +1,4 @@
-"""``fairchild jobs list | show | cancel | retry``."""
+"""``fairchild jobs list | show | logs | cancel | retry``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from uuid import UUID
 import typer
 
 from fairchild.cli.options import DatabaseUrl, Json, Schema, connected, option
-from fairchild.cli.output import ask, print_fields, print_json, print_table, say
+from fairchild.cli.output import ask, moment, print_fields, print_json, print_table, say
 
 if TYPE_CHECKING:
     from fairchild.client import Fairchild
-    from fairchild.job import Job
+    from fairchild.job import Job, Progress
 
 State = Annotated[str | None, option("--state", env="JOBS_STATE", help="Only jobs in this state.")]
 Queue = Annotated[str | None, option("--queue", env="JOBS_QUEUE", help="Only jobs of this queue.")]
@@ -32,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Look at jobs, cancel them, run them again.", rich_markup_mode=None)
     group.command(name="list")(list_jobs)
     group.command()(show)
+    group.command()(logs)
     group.command()(cancel)
     group.command()(retry)
     app.add_typer(group, name="jobs")
@@ -98,6 +99,34 @@ def show(
         print_job(job)
 
 
+def logs(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")],
+    level: Annotated[
+        str, option("--level", env="JOBS_LEVEL", help="Only lines from this level up: debug, info, warning, error.")
+    ] = "debug",
+    after: Annotated[int, option("--after", env="JOBS_AFTER", help="Only lines behind the one of this number.")] = 0,
+    limit: Annotated[int, option("--limit", "-n", env="JOBS_LIMIT", help="How many at most, up to 1000.")] = 1000,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """What a job has logged, oldest first, of all its attempts."""
+    from fairchild.errors import UnknownJob  # noqa: PLC0415 - help comes first
+
+    with connected(database_url, schema) as client:
+        lines = client.logs(id, after=after, level=level, limit=limit)
+        if not lines and client.get_job(id) is None:
+            raise UnknownJob(f"no job has the id {id}")
+    if json:
+        print_json({"lines": [line.to_dict() for line in lines]})
+        return
+    for line in lines:
+        fields = f" {_json(line.fields)}" if line.fields else ""
+        print(f"{moment(line.at)} {line.attempt} {line.level.upper()} {line.logger}: {line.message}{fields}")
+    if len(lines) == limit:
+        say(f"there may be more: --after {lines[-1].id}")
+
+
 def print_job(job: Job) -> None:
     """One job for a person."""
     print_fields(
@@ -108,6 +137,7 @@ def print_job(job: Job) -> None:
             ("queue", job.queue),
             ("priority", job.priority),
             ("attempt", f"{job.attempt} of {job.max_attempts}"),
+            ("progress", None if job.progress is None else _progress(job.progress)),
             ("tenant", job.tenant),
             ("tags", ", ".join(job.tags)),
             ("args", _json(job.args)),
@@ -128,6 +158,12 @@ def print_job(job: Job) -> None:
         print()
         print(error_line(error))
         print("\n".join("  " + line for line in str(error.get("traceback") or "").splitlines()))
+
+
+def _progress(progress: Progress) -> str:
+    of = "" if progress.total is None else f" of {progress.total:g}"
+    message = "" if progress.message is None else f": {progress.message}"
+    return f"{progress.value:g}{of}{message}"
 
 
 def error_line(error: dict[str, Any]) -> str:

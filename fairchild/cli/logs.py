@@ -43,11 +43,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str, ensure_ascii=False)
 
 
+class TextFormatter(logging.Formatter):
+    """A line for each record, and below it, indented, what was raised. No text of a task can look like either."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{self.formatTime(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        below = self.formatException(record.exc_info).split("\n") if record.exc_info else ()
+        return "\n".join([_visible(head), *(f"    {_visible(line)}" for line in below)])
+
+
+def _visible(text: str) -> str:
+    """Without line ends, colours and what else a terminal obeys: those are written out."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def set_up(level: LogLevel, style: LogFormat) -> None:
     """Send all records of ``level`` and above to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    if style is LogFormat.JSON:
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(JsonFormatter() if style is LogFormat.JSON else TextFormatter())
     logging.basicConfig(level=level.value.upper(), handlers=[handler], force=True)

@@ -60,8 +60,8 @@ Arg = Annotated[
 
 
 @contextmanager
-def connected(url: str | None, schema: str | None) -> Iterator[Fairchild]:
-    """A client that has reached its database, current in the block."""
+def connected(url: str | None, schema: str | None, *, check_schema: bool = True) -> Iterator[Fairchild]:
+    """A client that has reached its database, current in the block; see ``Fairchild.connect``."""
     import logging  # noqa: PLC0415 - help comes first
 
     from fairchild.client import Fairchild  # noqa: PLC0415
@@ -69,5 +69,9 @@ def connected(url: str | None, schema: str | None) -> Iterator[Fairchild]:
     if not logging.getLogger().handlers:
         # What the driver reports comes as our errors as well; a connection cut by Ctrl-C is nobody's concern.
         logging.getLogger("psycopg").setLevel(logging.CRITICAL)
-    with Fairchild(url, schema=schema) as client:
-        yield client
+    client = Fairchild(url, schema=schema).connect(check_schema=check_schema)
+    try:
+        with client.active():
+            yield client
+    finally:
+        client.disconnect()

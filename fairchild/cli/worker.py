@@ -97,6 +97,21 @@ def worker(
             help="Exit when no look for jobs has succeeded for so many seconds. Without it, try for ever.",
         ),
     ] = None,
+    health_port: Annotated[
+        int | None,
+        option(
+            "--health-port",
+            env="WORKER_HEALTH_PORT",
+            help="Answer HTTP probes at /livez and /readyz on this port; with --processes, on one port for each.",
+        ),
+    ] = None,
+    health_host: Annotated[
+        str, option("--health-host", env="WORKER_HEALTH_HOST", help="The address for these probes.")
+    ] = "0.0.0.0",  # noqa: S104 - probes come from other hosts
+    health_file: Annotated[
+        str | None,
+        option("--health-file", env="WORKER_HEALTH_FILE", metavar="PATH", help="Touch this file while all is well."),
+    ] = None,
     log_level: Annotated[
         LogLevel,
         option("--log-level", env=["WORKER_LOG_LEVEL", "LOG_LEVEL"], help="What is logged.", case_sensitive=False),
@@ -142,11 +157,14 @@ def worker(
             shutdown_timeout=shutdown_timeout,
             max_stuck=max_stuck,
             exit_when_unhealthy=exit_when_unhealthy,
+            health_port=health_port,
+            health_host=health_host,
+            health_file=health_file,
         )
         before = set(threading.enumerate())
         pool.start()
     code = 0
-    if not pool.ended_well or pool.signals == 0:
+    if not pool.ended_well or (pool.signals == 0 and not pool.asked_to_stop):
         code = 1  # it stopped by itself; its log says why
     elif pool.signals > 1:
         code = 130

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from fairchild import codec, context
-from fairchild.config import Config
-from fairchild.db import browse, control, migrate
+from fairchild import codec, context, failpoints
+from fairchild.client import health
+from fairchild.client.workers import Workers
+from fairchild.client.workflows import Block, Workflows
+from fairchild.config import Config, Limits
+from fairchild.db import browse, control, journal, migrate
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
-from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
+from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
+from fairchild.db.workers import WorkerState
 from fairchild.errors import (
     ConfigError,
     InvalidArguments,
@@ -31,10 +38,15 @@ from fairchild.errors import (
     StoreError,
     UnknownJob,
     UsageError,
+    WouldDeadlock,
 )
+from fairchild.future import Future
 from fairchild.ids import uuid7
-from fairchild.job import Job, JobState, NewJob
+from fairchild.job import LEVELS, Job, JobState, NewJob
 from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
+
+if TYPE_CHECKING:
+    from fairchild.worker.consumer import Consumer, HeldJob
 
 T = TypeVar("T")
 
@@ -61,6 +73,9 @@ class Page:
         return self.jobs[index]
 
 
+_clients: weakref.WeakSet[Fairchild] = weakref.WeakSet()
+
+
 class Fairchild:
     """A client of one database. Nothing is opened before it is needed.
 
@@ -68,6 +83,8 @@ class Fairchild:
     ``FAIRCHILD_DATABASE_URL``, then libpq's ``PG*`` variables. ``schema``: where the tables are (default: the
     connection's own). Safe to share between threads and to make before a fork. ``enqueue_timeout``: for how many
     seconds an enqueue whose reply was lost tries to learn what came of it before it raises OutcomeUnknown.
+    ``max_depth``, ``max_children``, ``max_descendants``: see ``config.Limits``.
+    ``default_timeout``: seconds that an attempt may take in this client's workers if nothing else is said.
     """
 
     def __init__(
@@ -78,7 +95,11 @@ class Fairchild:
         pool_size: int = 10,
         max_payload_bytes: int | None = None,
         pooler: bool | None = None,
+        max_depth: int | None = None,
+        max_children: int | None = None,
+        max_descendants: int | None = None,
         enqueue_timeout: float = 30.0,
+        default_timeout: float | timedelta | None = None,
         registry: Registry = registry,
     ) -> None:
         if enqueue_timeout < 0:
@@ -90,15 +111,30 @@ class Fairchild:
             "pool_size": pool_size,
             "max_payload_bytes": max_payload_bytes,
             "pooler": pooler,
+            "max_depth": max_depth,
+            "max_children": max_children,
+            "max_descendants": max_descendants,
+            "default_timeout": (
+                default_timeout.total_seconds() if isinstance(default_timeout, timedelta) else default_timeout
+            ),
         }
         self._database: Database | None = None
-        self._lock = threading.Lock()
         self.registry = registry
         self.task = TaskDecorator(registry)
         self._scopes: list[ExitStack] = []
-        self._ended = threading.Condition()
         self._endings = 0
+        self._forked()
+        _clients.add(self)
+
+    def _forked(self) -> None:
+        """Also in a forked child: the parent's locks may be held, by threads that are not here, like its worker's."""
+        self._lock = threading.Lock()
+        self._ended = threading.Condition()
         self._wakes: list[Callable[[], None]] = []
+        self._consumers: dict[float, Consumer] = {}
+        self.workers = Workers(self.ask)
+        """Who works on this database: ``list()``, ``pause()``, ``resume()``, ``stop()``."""
+        self.workflows = Workflows(self)
 
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
@@ -130,12 +166,25 @@ class Fairchild:
         """The largest size of a job's arguments or result as JSON."""
         return self.config.max_payload_bytes
 
-    def connect(self) -> Fairchild:
+    @property
+    def limits(self) -> Limits:
+        """How far a workflow may grow."""
+        return self.config.limits
+
+    def room_below(self, workflow_id: UUID) -> int | None:
+        """How many jobs a workflow may still get, as far as this process knows; None: nothing is known."""
+        return self.database.census.room(workflow_id)
+
+    def connect(self, *, check_schema: bool = True) -> Fairchild:
         """Check that the database answers, and become the client that ``task.enqueue()`` uses. May be repeated.
 
-        Raises DatabaseUnavailable, ConfigError.
+        Raises DatabaseUnavailable, ConfigError; SchemaError if the tables are those of an older or a newer release,
+        unless ``check_schema`` is False. Where there are none yet, ``install()`` may follow.
         """
-        self.database.check()
+        if check_schema:
+            migrate.check(self.database)
+        else:
+            self.database.check()
         context.set_default(self)
         return self
 
@@ -144,6 +193,10 @@ class Fairchild:
         context.unset_default(self)
         with self._lock:
             database = self._database
+            consumers = list(self._consumers.values())
+            self._consumers.clear()
+        for consumer in consumers:
+            consumer.close()
         if database is not None:
             database.close()
 
@@ -167,7 +220,9 @@ class Fairchild:
         return context.active(self)
 
     def install(self) -> list[str]:
-        """Create the tables or bring them up to date. Safe to repeat and to run from many processes at once.
+        """Create the tables or bring them up to date; build invalid indexes anew.
+
+        Safe to repeat and to run from many processes at once.
 
         The names of the migrations applied; none when there was nothing to do.
         """
@@ -178,6 +233,10 @@ class Fairchild:
     def pending_migrations(self) -> list[str]:
         """The migrations that ``install()`` would apply, oldest first. Raises SchemaError for a newer database."""
         return migrate.pending(self.database.conninfo, self.config.schema)
+
+    def damaged_indexes(self) -> list[str]:
+        """The indexes of the tables that are invalid, as a build that failed leaves them. ``install()`` mends them."""
+        return migrate.damaged(self.database.conninfo, self.config.schema)
 
     def is_installed(self) -> bool:
         """Whether the tables have been made, by whatever release."""
@@ -191,6 +250,20 @@ class Fairchild:
         """Drop fairchild's tables, with every job in them, and nothing else."""
         migrate.drop(self.database.conninfo, self.config.schema)
 
+    def check_database(self) -> dict[str, dict[str, Any]]:
+        """Whether it can be reached and has the tables of this release: ``{check: {"ok": bool, "detail": text}}``."""
+        return health.check_database(self)
+
+    def health(
+        self, *, max_age: float | None = None, hostname: str | None = None, name: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """All checks, in that form: ``database``, ``schema``, ``workers`` (one is at work), ``jobs``. Never raises
+        StoreError.
+
+        ``max_age``: seconds for which an available job may wait. ``hostname``, ``name``: count only those workers.
+        """
+        return health.check_all(self, max_age, hostname, name)
+
     def database_name(self) -> str:
         """The name of the database connected to."""
         with self.database.link() as link:
@@ -200,8 +273,7 @@ class Fairchild:
         """The names of the workers that are at work; none where the tables have not been made."""
         if not self.is_installed():
             return []
-        with self.database.link() as link:
-            return browse.live_workers(link)
+        return [each.name for each in self.workers.list() if each.state is not WorkerState.DEAD]
 
     # Enqueuing
 
@@ -213,7 +285,7 @@ class Fairchild:
         A name that is not registered here is accepted: the arguments are then checked by the worker that knows it.
         """
         connection = _connection(task, options)
-        return self.enqueue_new([self._build(task, args or {}, options)], connection)[0]
+        return self.enqueue_new([self.build(task, args or {}, options)], connection)[0]
 
     def enqueue_many(
         self,
@@ -227,13 +299,14 @@ class Fairchild:
             raise InvalidArguments("one id cannot name many jobs; nothing was enqueued")
         known = self.registry.find(task) if isinstance(task, str) else task
         if known is None:
-            return self.enqueue_stream((self._build(task, call, options) for call in calls), connection)
+            return self.enqueue_stream((self.build(task, call, options) for call in calls), connection)
         configured = known if isinstance(known, Configured) else Configured(known, {})
         return configured.options(**options).stream(calls, self, connection)
 
-    def _build(
+    def build(
         self, task: Task[Any, Any] | Configured[Any, Any] | str, args: Mapping[str, Any], options: Mapping[str, Any]
     ) -> NewJob:
+        """The job that ``enqueue`` would insert."""
         if not isinstance(args, Mapping):
             raise InvalidArguments(f"args must be a dict of arguments, got {type(args).__name__}; nothing was enqueued")
         if isinstance(task, str):
@@ -259,12 +332,17 @@ class Fairchild:
                 return self._made(link, jobs, insert_jobs(link, jobs))
         ids = [new.id for new in jobs]
         made = until_known(lambda again: self._enqueue_own(jobs, again), ids, self._enqueue_timeout)
-        self._wake()
+        self.wake_workers()
         return made
 
     def _enqueue_own(self, jobs: list[NewJob], again: bool) -> list[Job]:
+        if failpoints.ARMED:
+            failpoints.hit("enqueue.before")
         with self.database.link() as link:
-            return self._made(link, jobs, insert_jobs(link, jobs), again)
+            inserted = insert_jobs(link, jobs)
+            if failpoints.ARMED:
+                failpoints.hit("enqueue.after")
+            return self._made(link, jobs, inserted, again)
 
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
         """Insert any number of built jobs, all or none; their ids."""
@@ -285,6 +363,8 @@ class Fairchild:
         try:
             with self.database.link() as link:
                 insert_stream(link, noted())
+            if failpoints.ARMED:
+                failpoints.hit("enqueue.after")
         except StoreError as error:
             if not is_reply_lost(error) or not ids:
                 raise
@@ -292,7 +372,7 @@ class Fairchild:
                 raise OutcomeUnknown(ids, error) from error
             if not until_known(lambda _: self._was_inserted(own[0]), ids, self._enqueue_timeout, lost=True):
                 raise
-        self._wake()
+        self.wake_workers()
         return ids
 
     def _was_inserted(self, job_id: UUID) -> bool:
@@ -340,9 +420,53 @@ class Fairchild:
             )
         return made
 
+    def workflow(
+        self,
+        name: str,
+        *,
+        on_child_failure: str = "fail",
+        connection: Any = None,
+        queue: str | None = None,
+        tenant: str | None = None,
+        priority: int | None = None,
+        tags: Any = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Block:
+        """``with fc.workflow("name") as w:`` tasks called in the block become the jobs of one workflow.
+
+        Each call gives a Future. At the block's end all jobs are inserted in one transaction (that of ``connection``,
+        if given); nothing is if the block raises. ``w`` is the workflow then: it completes when all its jobs have.
+        The options are those of its root, a job named ``name`` that runs nothing.
+        """
+        options = {"queue": queue, "tenant": tenant, "priority": priority, "tags": tags, "meta": meta}
+        return Block(self, name, on_child_failure=on_child_failure, connection=connection, options=options)
+
+    def insert_workflow(self, root: NewJob, jobs: list[NewJob], connection: Any = None) -> None:
+        """Insert a composed workflow."""
+        context.refuse_while_importing("enqueue")
+        if connection is not None:
+            with caller_errors():
+                insert_workflow(caller_link(connection, self.database.schema), root, jobs)
+            return
+
+        def insert(_: bool) -> None:
+            with self.database.link() as link:
+                insert_workflow(link, root, jobs)
+
+        until_known(insert, [root.id], self._enqueue_timeout)
+        self.wake_workers()
+
     def open_unit(self) -> Unit:
         """A transaction that stays open, for ``job.transaction()``."""
         return retrying(lambda: Unit(self.database))  # a connection of the pool may have died at rest
+
+    def read_cursor(self, job_id: UUID) -> Any:
+        """For ``job.cursor``."""
+        return self.ask(lambda link: journal.read_cursor(link, job_id))
+
+    def write_cursor(self, job_id: UUID, claim_id: UUID, attempt: int, cursor: bytes) -> bool:
+        """For ``job.cursor = value``: whether the attempt still holds its claim."""
+        return self.ask(lambda link: journal.write_cursor(link, job_id, claim_id, attempt, cursor))
 
     def using(self, connection: Any) -> Using:
         """``fc.using(conn).enqueue(...)``: everything enqueued through it belongs to that connection's transaction."""
@@ -355,7 +479,7 @@ class Fairchild:
         job_id = _uuid(id)
         return self._read([job_id]).get(job_id)
 
-    def _ask(self, question: Callable[[Link], T]) -> T:
+    def ask(self, question: Callable[[Link], T]) -> T:
         """The answer of a read, asked again if a connection was lost under it."""
 
         def once() -> T:
@@ -365,15 +489,15 @@ class Fairchild:
         return retrying(once)
 
     def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
-        found = self._ask(lambda link: browse.get_jobs(link, ids))
+        found = self.ask(lambda link: browse.get_jobs(link, ids))
         for job in found.values():
             job._client = self
         return found
 
-    def get_result(self, id: UUID | str, timeout: float | None = None) -> Any:
+    def get_result(self, id: UUID | str | Future, timeout: float | None = None) -> Any:
         """The result of a job, waiting up to ``timeout`` seconds for it to end (None: as long as it takes; 0: not).
 
-        Raises JobFailed, JobCancelled, ResultTimeout, UnknownJob; NoResult when the job completed but kept none, which
+        Raises what ``wait`` does, JobFailed and JobCancelled; NoResult when the job completed but kept none, which
         is not the same as the result None.
         """
         job = self.wait_for(_uuid(id), timeout)
@@ -390,7 +514,8 @@ class Fairchild:
     def wait(self, jobs: Job | UUID | str | Iterable[Job | UUID | str], timeout: float | None = None) -> list[Job]:
         """Wait until all of ``jobs`` have ended, whatever the state; as Jobs, in their order.
 
-        Raises ResultTimeout, naming how many have not, and UnknownJob for ids that no job has.
+        Raises ResultTimeout, naming how many have not, and UnknownJob for ids that no job has. Inside a job, where it
+        would hold a thread that others may need, it raises WouldDeadlock at once if some have not ended.
         """
         ids = _ids(jobs)
         self._wait_ended(ids, timeout)
@@ -412,9 +537,9 @@ class Fairchild:
             with self._ended:
                 seen = self._endings
             wanted = list(open_ids)
-            ended = self._ask(lambda link, wanted=wanted: browse.find_ended(link, wanted))  # type: ignore[misc]
+            ended = self.ask(lambda link, wanted=wanted: browse.find_ended(link, wanted))  # type: ignore[misc]
             if first and len(ended) < len(wanted):
-                missing = set(wanted) - self._ask(lambda link, wanted=wanted: browse.find_existing(link, wanted))  # type: ignore[misc]
+                missing = set(wanted) - self.ask(lambda link, wanted=wanted: browse.find_existing(link, wanted))  # type: ignore[misc]
                 if missing:
                     raise _unknown(missing)
             first = False
@@ -426,6 +551,12 @@ class Fairchild:
             if left is not None and left <= 0:
                 raise ResultTimeout(
                     f"{len(open_ids)} of {len(set(ids))} jobs have not ended after {timeout} s; they go on"
+                )
+            if context.is_inside_task():
+                raise WouldDeadlock(
+                    f"job {context.current_job().id} cannot wait for job {next(iter(open_ids))}, which has not ended: "
+                    "it would hold a thread that the other may need to run. The other goes on. Pass it to a task as an "
+                    "argument, or return it: then a job waits for it without holding anything (timeout=0 only looks)"
                 )
             nap = pause * random.uniform(0.8, 1.2)
             with self._ended:
@@ -440,7 +571,8 @@ class Fairchild:
         """Undo ``add_wake``."""
         self._wakes = [each for each in self._wakes if each != wake]
 
-    def _wake(self) -> None:
+    def wake_workers(self) -> None:
+        """Something has become available: the workers of this process look now."""
         for wake in self._wakes:
             wake()
 
@@ -473,19 +605,78 @@ class Fairchild:
         ids = {"workflow": workflow, "worker": worker, "cursor": cursor}
         filters = {**named, **{what: None if value is None else _uuid(value) for what, value in ids.items()}}
         wanted = _state(state)
-        found = self._ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
+        found = self.ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
         for job in found:
             job._client = self
         more = len(found) > limit
         found = found[:limit]
         return Page(found, str(found[-1].id) if more else None)
 
+    def logs(
+        self, id: UUID | str, *, after: int = 0, level: str = "debug", limit: int = MAX_PAGE
+    ) -> list[journal.LogLine]:
+        """Lines that a job has logged, of all its attempts, oldest first: up to ``limit``, from ``level`` up.
+
+        ``after=lines[-1].id`` reads on. A line is there about a quarter of a second after it was written.
+        """
+        if not 1 <= limit <= MAX_PAGE or level not in LEVELS:
+            raise UsageError(
+                f"limit is a number from 1 to {MAX_PAGE} and level one of {', '.join(LEVELS)}; got {limit}, {level!r}"
+            )
+        job_id = _uuid(id)
+        return self.ask(lambda link: journal.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
+
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
-        queues = self._ask(browse.count_by_queue)
+        queues = self.ask(browse.count_by_queue)
         filled = {name: {s.value: counts.get(s.value, 0) for s in JobState} for name, counts in sorted(queues.items())}
         total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
         return {"jobs": total, "queues": filled}
+
+    # Working by hand
+
+    def claim(
+        self,
+        queues: Iterable[str] | str | None = None,
+        limit: int = 1,
+        lease: float = 60.0,
+        *,
+        tasks: Iterable[Task[Any, Any] | str] | None = None,
+        wait: float = 0.0,
+    ) -> AbstractContextManager[list[HeldJob]]:
+        """``with client.claim(["mail"], limit=10) as jobs:`` up to ``limit`` jobs (1 to 500), held in the block.
+
+        End each with ``job.complete(result)``, ``fail(error)``, ``discard(reason)``, ``release()``, ``snooze(...)``,
+        ``retry(delay)``, ``cancel(reason)`` or ``delete()``. Those still held at the end of the block are given back
+        and no attempt is spent: available at once, or in five seconds if an ``Exception`` left the block.
+
+        ``queues``: names; None is all. ``tasks``: only those; None is any, whether registered here or not. ``wait``:
+        for how many seconds to wait while there is none. ``lease``: seconds; this process beats in the background, and
+        when it has not for half of the lease it is taken for dead and its jobs run elsewhere. The session lasts until
+        ``disconnect()``, so that claiming again and again is cheap. Raises StoreError; UsageError for wrong options.
+        """
+        from fairchild.worker.consumer import claiming  # noqa: PLC0415 - it is made of a worker's parts
+
+        return claiming(self._consumer(lease), queues, tasks, limit, wait)
+
+    def _consumer(self, lease: float) -> Consumer:
+        from fairchild.worker.consumer import Consumer  # noqa: PLC0415 - as above
+
+        context.refuse_while_importing("claim")
+        if not lease > 0:
+            raise UsageError(f"lease must be positive, got {lease!r}")
+        with self._lock:
+            found = self._consumers.get(lease)
+        if found is not None and found.usable:
+            return found
+        made = Consumer(self, lease)
+        with self._lock:
+            found = self._consumers.get(lease)
+            if found is None or not found.usable:
+                self._consumers[lease] = made
+                return made
+        made.close()
+        return found
 
     # Changing
 
@@ -516,7 +707,7 @@ class Fairchild:
         ids = self._selected(jobs)
         with self.database.link() as link:
             reopened = control.retry(link, ids)
-        self._wake()
+        self.wake_workers()
         return reopened
 
     def retry_one(self, id: UUID) -> Job:
@@ -549,6 +740,15 @@ class Fairchild:
                 return ids
 
 
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Using:
     """A client whose enqueues belong to a caller's transaction."""
 
@@ -567,6 +767,10 @@ class Using:
     ) -> list[UUID]:
         """As ``Fairchild.enqueue_many``."""
         return self._client.enqueue_many(task, calls, connection=self._connection, **options)
+
+    def workflow(self, name: str, **options: Any) -> Block:
+        """As ``Fairchild.workflow``."""
+        return self._client.workflow(name, connection=self._connection, **options)
 
 
 def get_fairchild() -> Fairchild:
@@ -587,11 +791,13 @@ def _unknown(ids: Iterable[UUID]) -> UnknownJob:
 
 
 def _ids(jobs: Job | UUID | str | Iterable[Job | UUID | str]) -> list[UUID]:
-    given = [jobs] if isinstance(jobs, (Job, UUID, str)) else jobs
+    given = [jobs] if isinstance(jobs, (Job, Future, UUID, str)) else jobs
     return [each.id if isinstance(each, Job) else _uuid(each) for each in given]
 
 
-def _uuid(value: UUID | str) -> UUID:
+def _uuid(value: Any) -> UUID:
+    if isinstance(value, Future):
+        return value.job_id
     if isinstance(value, UUID):
         return value
     try:

@@ -19,6 +19,7 @@ NULL = b"\xff\xff\xff\xff"
 _length = Struct(">i").pack
 _int2 = Struct(">ih").pack
 _int4 = Struct(">ii").pack
+_int8 = Struct(">iq").pack
 _double = Struct(">id").pack
 _array = Struct(">iiiii").pack
 _TEXT_OID = 25
@@ -56,6 +57,16 @@ def smallint(value: int) -> bytes:
 def integer(value: int) -> bytes:
     """A number of 32 bits."""
     return _int4(4, value)
+
+
+def optional_integer(value: int | None) -> bytes:
+    """A number of 32 bits or null."""
+    return NULL if value is None else _int4(4, value)
+
+
+def bigint(value: int | None) -> bytes:
+    """A number of 64 bits or null."""
+    return NULL if value is None else _int8(8, value)
 
 
 def double(value: float | None) -> bytes:

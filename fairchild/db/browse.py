@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from fairchild import codec
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
-from fairchild.job import Job, JobState
+from fairchild.job import Job, JobState, Progress
+
+_progress = msgspec.json.Decoder(Progress)
 
 # JSON as text: on a caller's connection it might come as whatever that one makes of it.
 _COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args::text, v.priority, v.tenant, v.attempt,
        v.max_attempts, v.result::text, v.reason, v.errors::text, v.tags, v.meta::text, v.workflow_id, v.parent_id,
        v.depth, v.timeout_seconds, v.worker,
-       v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at"""
+       v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at,
+       (SELECT jsonb_build_array(p.value, p.total, p.message, p.attempt, p.at)::text FROM {progress} p
+         WHERE p.job_id = v.id AND p.value IS NOT NULL)"""
 
 GET_JOBS = Sql(
     "get_jobs",
@@ -56,16 +62,6 @@ UNION ALL SELECT 'running', queue, count(*) FROM {claims} GROUP BY queue
 UNION ALL SELECT 'scheduled', queue, count(*) FROM {due} GROUP BY queue
 UNION ALL SELECT 'waiting', j.queue, count(*) FROM {waiting} w JOIN {jobs} j ON j.id = w.job_id GROUP BY j.queue
 UNION ALL SELECT state, queue, sum(n)::bigint FROM {counters} GROUP BY state, queue""",
-)
-
-# Those of a worker that was killed stay "running" until another worker has watched them, so the last beat counts too.
-LIVE_WORKERS = Sql(
-    "live_workers",
-    """
-SELECT name FROM {sessions}
- WHERE state IN ('running', 'paused', 'draining')
-   AND beat_at > statement_timestamp() - make_interval(secs => lease_seconds)
- ORDER BY name""",
 )
 
 
@@ -115,15 +111,10 @@ def count_by_queue(link: Link) -> dict[str, dict[str, int]]:
     return counts
 
 
-def live_workers(link: Link) -> list[str]:
-    """The names of the workers whose last beat is not older than their lease."""
-    return [str(row[0]) for row in link.rows(LIVE_WORKERS)]
-
-
 def _job(row: tuple[Any, ...]) -> Job:
     (id_, task, queue, state, scheduled_at, args, priority, tenant, attempt, max_attempts, result, reason, errors,
      tags, meta, workflow_id, parent_id, depth, timeout, worker, inserted_at, attempted_at, completed_at, ended_at,
-     updated_at, deps) = row  # fmt: skip
+     updated_at, progress, deps) = row  # fmt: skip
     return Job(
         id=id_,
         task=task,
@@ -152,4 +143,5 @@ def _job(row: tuple[Any, ...]) -> Job:
         completed_at=completed_at,
         ended_at=ended_at,
         updated_at=updated_at,
+        _progress=None if progress is None else _progress.decode(progress),
     )

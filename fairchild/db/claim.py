@@ -86,6 +86,9 @@ SELECT p.job_id, p.queue, p.priority, p.seq, p.tenant, j.task, j.args, j.refs, j
     binary=True,
 )
 
+# Whoever claims by hand and does not say which tasks: the same without that condition.
+CLAIM_ANY = Sql("claim_any", CLAIM.text.replace(" AND task = ANY(%(tasks)s::text[])", ""), binary=True)
+
 # Idle workers, once a poll, and in place of all else: which queues hold anything (by a loose scan of the same index, or
 # by a probe of each that is named), and when the next scheduled job is due (by fairchild_due_by_time).
 _NEXT_DUE = """
@@ -135,11 +138,12 @@ FIND_CLAIM = Sql("find_claim", "SELECT job_id FROM {claims} WHERE claim_id = %(c
 
 
 def claim(
-    link: Link, *, lanes: list[Lane], tasks: list[str], room: int, claim_id: UUID, session: UUID
+    link: Link, *, lanes: list[Lane], tasks: list[str] | None, room: int, claim_id: UUID, session: UUID
 ) -> list[Claimed]:
-    """Up to ``room`` jobs of ``tasks``, first those of earlier lanes, each now held under ``claim_id``."""
+    """Up to ``room`` jobs of ``tasks`` (None: any), first those of earlier lanes, each now held under ``claim_id``."""
     document = msgspec.json.encode([each._asdict() for each in lanes]).decode()
-    rows = link.rows(CLAIM, {"lanes": document, "tasks": tasks, "room": room, "claim_id": claim_id, "session": session})
+    params = {"lanes": document, "tasks": tasks, "room": room, "claim_id": claim_id, "session": session}
+    rows = link.rows(CLAIM if tasks is not None else CLAIM_ANY, params)
     return [Claimed._make((*row, claim_id)) for row in rows]
 
 

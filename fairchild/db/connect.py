@@ -7,10 +7,13 @@ take one first, and never commit what they did not begin.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import random
+import select
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar, cast
@@ -24,8 +27,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from fairchild.config import Config, hide_parts, hide_password
+from fairchild.db.census import Census
+from fairchild.db.gate import Gate
 from fairchild.db.statement import Sql
 from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, UsageError
+
+log = logging.getLogger("fairchild")
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -40,14 +47,31 @@ _TCP = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+# The server's end of it: a partition must be noticed there as well, since its sessions hold locks.
+_TCP_SESSION = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
+}
+# A table that somebody has locked is tried again, not waited for: a worker must go on, and be able to stop.
+LOCK_SECONDS = 5.0
+POOL_TIMEOUT = 30.0
+"""Seconds to wait while all connections of the pool are in use."""
+DOUBT_SECONDS = 3.0
+"""Seconds of that wait after which the server is asked whether it is there."""
+# What our statements and the reading of their answers rest on, whatever the role or the database was given by default.
+_SESSION = {"DateStyle": "ISO, MDY", "default_transaction_isolation": "read committed"}
 # The hot statements reach each table by an index, whatever the statistics say; those of a queue's tables are mostly of
 # a moment when they were empty, and would have the planner scan them. Correctness needs none of these settings.
-_WORKER_SETTINGS = (
-    "SET plan_cache_mode = force_generic_plan",
-    "SET enable_seqscan = off",
-    "SET enable_mergejoin = off",
-    "SET jit = off",
-)
+_WORKER_SETTINGS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    # A role's own may be meant for pages that must not take long, and a batch is allowed to.
+    "statement_timeout": "60s",
+}
 
 
 class _RawJson(Loader):
@@ -68,15 +92,47 @@ class _RawBinaryJson(Loader):
         return bytes(data)[1:]
 
 
+class Hush:
+    """Whether to go without notifications for now, because the server's queue for them is full.
+
+    The queue is that of a whole cluster, and somebody's session that listens and does not read fills it. What had been
+    asked for fails with it at its commit; done again in silence it succeeds, and workers find it when they poll.
+    """
+
+    SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def note(self, error: psycopg.Error) -> None:
+        if is_queue_full(error):
+            if time.monotonic() > self._until + self.SECONDS:
+                log.warning("the server's queue of notifications is full; jobs start up to a poll interval later")
+            self._until = time.monotonic() + self.SECONDS
+
+    def text(self, statement: str) -> str:
+        """A statement as it is to be sent now."""
+        return statement.replace("pg_notify(", "textcat(") if time.monotonic() < self._until else statement
+
+
 class Link:
     """Something that runs statements in a schema: a psycopg connection, ours or the caller's."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, prepare: bool | None, owned: bool) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        schema: str,
+        *,
+        prepare: bool | None,
+        owned: bool,
+        hush: Hush | None = None,
+    ) -> None:
         self.connection = connection
         self.schema = schema
         self.owned = owned
         """Whether the connection is ours, so that a statement by itself is its own transaction."""
         self._prepare = prepare
+        self._hush = hush or Hush()
         self.statements = 0
         """Round trips asked for so far."""
 
@@ -84,7 +140,12 @@ class Link:
         """Run a statement and give its rows."""
         self.statements += 1
         cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)  # whatever cursor the caller's makes
-        cursor.execute(sql.for_schema(self.schema).encode(), params or {}, prepare=self._prepare, binary=sql.binary)
+        text = self._hush.text(sql.for_schema(self.schema)).encode()
+        try:
+            cursor.execute(text, params or {}, prepare=self._prepare, binary=sql.binary)
+        except psycopg.Error as error:
+            self._hush.note(error)
+            raise
         return cursor.fetchall() if _has_rows(cursor) else []
 
     def script(self, text: str) -> list[Row]:
@@ -94,8 +155,20 @@ class Link:
         cursor.execute(text.encode())
         return cursor.fetchall() if _has_rows(cursor) else []
 
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """A transaction of ours, which may fail with its notification at the commit."""
+        try:
+            with self.connection.transaction():
+                yield
+        except psycopg.Error as error:
+            self._hush.note(error)
+            raise
+
     def atomic(self) -> AbstractContextManager[Any]:
         """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
+        if self.owned:
+            return self._noted()
         idle = self.connection.info.transaction_status == pq.TransactionStatus.IDLE
         if idle and not self.connection.autocommit:
             self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
@@ -241,6 +314,10 @@ def caller_errors() -> Iterator[None]:
         raise
 
 
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_of_parents: list[object] = []
+
+
 class Database:
     """One database as one client uses it: where it is, which schema, and the connections to it.
 
@@ -255,6 +332,14 @@ class Database:
         self._conninfo: str | None = None
         self._schema = config.schema
         self._pooled = config.pooler
+        self._gate = Gate()
+        self._hush = Hush()
+        self.census = Census(config.limits)
+        _databases.add(self)
+
+    def _forked(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock, and is not here to give it back."""
+        self._lock = threading.Lock()
 
     @property
     def conninfo(self) -> str:
@@ -279,31 +364,35 @@ class Database:
                 "percent-encoded"
             ) from None
         defaults: dict[str, Any] = {} if str(given.get("host") or "").startswith("/") else dict(_TCP)
+        if "," in f"{given.get('host') or ''}{given.get('hostaddr') or ''}":
+            defaults["target_session_attrs"] = "read-write"  # of several servers, the primary
+        defaults["client_encoding"] = "UTF8"
         defaults["application_name"] = f"fairchild:{role}"
         return make_conninfo("", **{**defaults, **given})
 
-    def open(self, role: str, *, tuned: bool = False) -> Link:
-        """A connection of its own, outside of the pool, in autocommit. ``tuned`` ones carry the workers' settings.
+    def open(self, role: str, *, tuned: bool = False, lock_timeout: float = LOCK_SECONDS) -> Link:
+        """A connection of its own, outside of the pool, in autocommit.
+
+        ``tuned`` ones carry the workers' settings, and wait ``lock_timeout`` seconds for a lock.
 
         Raises DatabaseUnavailable.
         """
+        dsn = self._dsn(role)
         try:
-            connection = psycopg.connect(self._dsn(role), autocommit=True, prepare_threshold=None)
+            connection = self._gate.connect(lambda: psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
         except psycopg.Error as error:
             raise self._translate(error) from None
         try:
             schema = self._look(connection)
-            self._configure(connection)
-            if tuned and not self.pooled:
-                for setting in _WORKER_SETTINGS:
-                    connection.execute(setting)
+            wait = {"lock_timeout": f"{max(1, int(lock_timeout * 1000))}ms"}
+            self._configure(connection, _WORKER_SETTINGS | wait if tuned else {})
         except psycopg.Error as error:
             connection.close()
             raise translate(error) from None
         except BaseException:
             connection.close()
             raise
-        return Link(connection, schema, prepare=not self.pooled, owned=True)
+        return Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
 
     @property
     def pooled(self) -> bool:
@@ -315,13 +404,29 @@ class Database:
             self.check()
         return bool(self._pooled)
 
-    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+    def hurry(self, seconds: float) -> None:
+        """While the server is away, try again at least so often: somebody here has less time than others."""
+        self._gate.longest = min(self._gate.longest, seconds)
+
+    def _configure(self, connection: psycopg.Connection[Any], settings: Mapping[str, str] | None = None) -> None:
         connection.adapters.register_loader("jsonb", _RawJson)
         connection.adapters.register_loader("jsonb", _RawBinaryJson)
         connection.prepare_threshold = None if self.pooled else 5
         if connection.info.server_version < MIN_SERVER:
             raise SchemaError(
                 f"fairchild needs PostgreSQL 12 or later; this server is {connection.info.server_version // 10000}"
+            )
+        if not self.pooled:
+            local = connection.info.host.startswith(("/", "@")) or not connection.info.host
+            wanted = {**_SESSION, **({} if local else _TCP_SESSION), **(settings or {})}
+            calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in wanted.items())
+            connection.execute(f"SELECT {calls}".encode())
+            return
+        style = connection.info.parameter_status("DateStyle") or "ISO"
+        if not style.startswith("ISO"):
+            raise SchemaError(
+                f"through this pooler dates come in the style {style!r}, and fairchild reads ISO; nothing was done. "
+                "Reset DateStyle for the role and the database"
             )
 
     def _look(self, connection: psycopg.Connection[Any]) -> str:
@@ -355,16 +460,17 @@ class Database:
         self.check()  # a pool would try for long what this knows at once
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
-                # After a fork the parent's pool is left alone: closing it would end the parent's connections.
+                self._leave_to_parent()
                 self._pool = psycopg_pool.ConnectionPool(
                     dsn,
+                    connection_class=_through(self._gate),
                     min_size=0,
                     max_size=self.config.pool_size,
                     open=True,
-                    timeout=30.0,
                     max_lifetime=1800.0,
                     name="fairchild-pool",
                     configure=self._configure,
+                    check=_still_there,
                     kwargs={"autocommit": True},
                     reconnect_timeout=5.0,
                 )
@@ -377,20 +483,41 @@ class Database:
         pool = None
         try:
             pool = self._current_pool()
-            with pool.connection() as connection:
-                yield Link(connection, self._look(connection), prepare=not self.pooled, owned=True)
+            connection = self._taken(pool)
+            try:
+                with connection, _spoiled_closed(connection):
+                    schema = self._look(connection)
+                    yield Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
+            finally:
+                pool.putconn(connection)
+        except psycopg_pool.PoolClosed:  # the server was lost while this one waited for a connection
+            self.check()
+            raise DatabaseUnavailable("the connections were lost while one was waited for; nothing was sent") from None
         except psycopg_pool.PoolTimeout as error:
-            self.check()  # says why, if the server is the reason
             raise StoreError(
                 f"all {self.config.pool_size} connections of this client are in use; raise pool_size ({error})"
             ) from None
         except psycopg.Error as error:
-            if pool is not None and isinstance(error, REPLY_LOST) and (error.sqlstate or "57P").startswith("57P"):
+            if pool is not None and _all_lost(error):
                 self._drop(pool)
             raise self._translate(error) from error
 
-    def _drop(self, pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]]) -> None:
-        """Where one connection was lost the others were too; a new pool knows at once whether the server is back."""
+    def _taken(self, pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
+        """A connection out of the pool. Waits while all are in use, but not for a server that is away."""
+        deadline = time.monotonic() + POOL_TIMEOUT
+        while True:
+            try:
+                return pool.getconn(min(DOUBT_SECONDS, POOL_TIMEOUT))
+            except psycopg_pool.PoolTimeout:
+                self.check()
+                if time.monotonic() >= deadline:
+                    raise
+
+    def _drop(
+        self,
+        pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]],
+    ) -> None:
+        """Where one connection was lost or demoted the others were too; a new pool finds the server there is now."""
         with self._lock:
             if self._pool is pool:
                 self._pool = None
@@ -407,10 +534,59 @@ class Database:
     def close(self) -> None:
         """Close the pool. The next use opens another."""
         with self._lock:
+            self._leave_to_parent()
             pool, self._pool = self._pool, None
-            mine = self._pid == os.getpid()
-        if pool is not None and mine:
+        if pool is not None:
             pool.close()
+
+    def _leave_to_parent(self) -> None:
+        """After a fork the parent's pool is neither closed, which would end the parent's connections, nor let go.
+
+        With its last reference it would wait for its threads, and after a fork from C, as uWSGI's, Python does not know
+        that they are not here.
+        """
+        if self._pool is not None and self._pid != os.getpid():
+            _of_parents.append(self._pool)
+            self._pool = None
+
+
+def _after_fork() -> None:
+    for database in list(_databases):
+        database._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _through(gate: Gate) -> type[psycopg.Connection[Any]]:
+    """Connections that are made through a gate."""
+
+    class Gated(psycopg.Connection[Any]):
+        @classmethod
+        def connect(cls, *args: Any, **kwargs: Any) -> Any:
+            return gate.connect(lambda: psycopg.Connection.connect(*args, **kwargs))
+
+    return Gated
+
+
+def _still_there(connection: psycopg.Connection[Any]) -> None:
+    """Raise if a connection that was at rest has been closed by its server. Asks nobody: it was told, or was not."""
+    found = select.poll()
+    found.register(connection.fileno(), select.POLLIN)
+    while found.poll(0):
+        connection.pgconn.consume_input()  # the server's last words; then, at the end of them, this raises
+
+
+@contextmanager
+def _spoiled_closed(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Close a connection of the pool on which nothing can succeed any more, so that nobody is given it again."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate in _SPOILED:
+            connection.close()
+        raise
 
 
 STORE_ERRORS: tuple[type[Exception], ...] = (psycopg.Error, StoreError)
@@ -419,7 +595,16 @@ REPLY_LOST: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.Int
 """After these nobody knows whether the statement was done."""
 
 _TRANSIENT_CLASSES = ("08", "53", "57", "58")
-_TRANSIENT_STATES = ("40001", "40P01", "55P03", "25006", "25P03", "26000", "42P05", "0A000")
+_READ_ONLY = "25006"
+# The server has become a standby; a prepared statement fits its tables no more, is gone, or is another session's.
+_SPOILED = (_READ_ONLY, "0A000", "26000", "42P05")
+_TRANSIENT_STATES = ("40001", "40P01", "55P03", "25P03", *_SPOILED)
+
+
+def _all_lost(error: psycopg.Error) -> bool:
+    """Whether what befell one connection to a server has befallen all of them."""
+    state = error.sqlstate or "57P"
+    return state == _READ_ONLY or (isinstance(error, REPLY_LOST) and state.startswith("57P"))
 
 
 def is_reply_lost(error: BaseException) -> bool:
@@ -440,6 +625,11 @@ def was_idle(error: BaseException) -> bool:
     return getattr(error, "sqlstate", None) == "25P03"
 
 
+def is_queue_full(error: BaseException) -> bool:
+    """Whether the server could not take one more notification. By where it says so: the words are in its language."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == "54000" and error.diag.source_file == "async.c"
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same statement may well succeed in a moment, perhaps on another connection."""
     if isinstance(error, StoreError) and error.__cause__ is not None:
@@ -451,7 +641,7 @@ def is_transient(error: BaseException) -> bool:
     state = error.sqlstate
     if state is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-    return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
+    return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES or is_queue_full(error)
 
 
 def translate(error: psycopg.Error) -> StoreError:
@@ -463,6 +653,11 @@ def translate(error: psycopg.Error) -> StoreError:
         return DatabaseUnavailable(f"the database cannot be reached: {text}")
     if error.sqlstate is not None and error.sqlstate[:2] in ("08", "53", "57"):
         return DatabaseUnavailable(f"the database is not available: {text}")
+    if error.sqlstate == _READ_ONLY:
+        return StoreError(
+            f"this database only reads: {text}; nothing was written. It is a standby (name the primary, or all of "
+            "them: postgresql://h1,h2/db), or default_transaction_read_only is set for the role or the database"
+        )
     return StoreError(f"the database refused the statement: {text}")
 
 

@@ -1,8 +1,9 @@
 """Cancelling and retrying by hand.
 
 Cancelling deletes the row that says where the job is (``due``, ``waiting`` or ``ready``): who deletes it owns the job,
-so a claim and a cancellation can never both have it. A running job has its claim marked; its worker hears of it with
-the next heartbeat, and the job ends as its task decides: it may still complete or fail, but is not tried again.
+so a claim and a cancellation can never both have it. A running job has its claim marked; its worker hears of it at
+once, and the job ends as its task decides: it may still complete or fail, but is not tried again and calls nothing.
+A family is cancelled from the top down, in pages, so that one of a million jobs does not hold locks for long.
 
 A retry reopens what the failure had ended and counts all of it anew, under the locks of the waiting jobs it touches.
 
@@ -12,33 +13,51 @@ broken off is done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 from uuid import UUID
 
 from fairchild.db import wake
 from fairchild.db.connect import Link, retrying
 from fairchild.db.enqueue import NOTIFY
+from fairchild.db.finish import Applied, Ended, finish
 from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UsageError
 
 T = TypeVar("T")
 
+PAGE = 10_000
+"""Jobs that one transaction cancels."""
 BATCH = 1000
 _ROUNDS = 5
 
-# A job and its descendants that have not ended. Index fairchild_jobs_by_workflow.
+# Jobs and their descendants that have not ended and were not asked to stop: a page, level by level. The first walks the
+# tree, the second is for roots and reads their workflows as they lie. Index fairchild_jobs_by_workflow.
+_PAGE = """
+SELECT t.id FROM tree t LEFT JOIN {claims} c ON c.job_id = t.id
+ WHERE t.state = 'pending' AND c.cancel_reason IS NULL ORDER BY t.depth, t.id LIMIT %(most)s::bigint"""
 FAMILY = Sql(
     "family",
     """
 WITH RECURSIVE tree AS (
-  SELECT id, workflow_id, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])
+  SELECT id, workflow_id, state, depth FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])
   UNION
-  SELECT j.id, j.workflow_id, j.state FROM tree t
-    JOIN {jobs} j ON j.workflow_id = t.workflow_id AND j.parent_id = t.id WHERE j.parent_id IS NOT NULL)
-SELECT id FROM tree WHERE state = 'pending' ORDER BY id""",
+  SELECT j.id, j.workflow_id, j.state, j.depth FROM tree t
+    JOIN {jobs} j ON j.workflow_id = t.workflow_id AND j.parent_id = t.id WHERE j.parent_id IS NOT NULL)"""
+    + _PAGE,
 )
+WHOLE = Sql(
+    "whole",
+    """
+WITH tree AS (
+  SELECT id, state, depth FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])
+  UNION ALL
+  SELECT id, state, depth FROM {jobs} WHERE workflow_id = ANY(%(ids)s::uuid[]) AND parent_id IS NOT NULL)"""
+    + _PAGE,
+)
+ROOTS = Sql("roots", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND workflow_id = id")
 
 # The order is that in which a job moves: what is seen in none of them has been claimed or has moved on.
 LEAVE_DUE = Sql("leave_due", "DELETE FROM {due} WHERE job_id = ANY(%(ids)s::uuid[]) RETURNING job_id")
@@ -49,18 +68,21 @@ WITH locked AS MATERIALIZED (
   SELECT job_id FROM {waiting} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE)
 DELETE FROM {waiting} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id""",
 )
-# Reads the lanes of these jobs from end to end: an index of ready by job would cost every job to make this fast.
+# Reads the lanes of these jobs from end to end: an index of ready by job would cost every job to make this fast. The
+# test for the ids is written so that it stays a hashed look-up per row: as a plain IN it became a nested loop, which
+# took minutes for 10,000 jobs among 300,000.
 LEAVE_READY = Sql(
     "leave_ready",
     """
-WITH wanted AS MATERIALIZED (
-  SELECT id, queue, priority FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])),
+WITH lanes AS MATERIALIZED (
+  SELECT DISTINCT queue, priority FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])),
 found AS MATERIALIZED (
-  SELECT r.ctid AS tid FROM (SELECT DISTINCT queue, priority FROM wanted) l
-    JOIN {ready} r ON r.queue = l.queue AND r.priority = l.priority
-   WHERE r.job_id IN (SELECT id FROM wanted)
-     FOR UPDATE OF r SKIP LOCKED)
-DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) RETURNING job_id""",
+  SELECT r.tid FROM lanes l CROSS JOIN LATERAL (
+    SELECT ctid AS tid, job_id FROM {ready} WHERE queue = l.queue AND priority = l.priority OFFSET 0) r
+   WHERE (r.job_id IN (SELECT unnest(%(ids)s::uuid[]))) IS TRUE),
+locked AS MATERIALIZED (
+  SELECT ctid AS tid FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) FOR UPDATE SKIP LOCKED)
+DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM locked)) RETURNING job_id""",
 )
 ASK_RUNNING = Sql(
     "ask_running",
@@ -71,18 +93,32 @@ asked AS (
   UPDATE {claims} SET cancel_reason = coalesce(cancel_reason, %(reason)s)
    WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id),
 told AS (
-  SELECT pg_notify(%(channel)s, %(cancel)s) FROM (SELECT count(*) AS n FROM asked) c WHERE c.n > 0)
+  SELECT pg_notify(%(channel)s, %(beat)s) FROM (SELECT count(*) AS n FROM asked) c WHERE c.n > 0)
 SELECT job_id FROM asked WHERE (SELECT count(*) FROM told) >= 0""",
 )
-STILL_PENDING = Sql("still_pending", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending'")
 
 # Retry. All rows it may touch are locked in order of id first.
 LOCK_JOBS = Sql(
     "lock_jobs",
     """
-SELECT id, state, reason, parent_id FROM {jobs}
+SELECT id, state, composed IS TRUE FROM {jobs}
  WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE""",
 )
+# What a workflow's failure began with: jobs that ended badly by themselves, and those who ended so by a person's hand.
+# ``ran``: its own function need not run again, since all that was cancelled is that it waited for its children.
+OWN_ENDS = Sql(
+    "own_ends",
+    """
+SELECT j.id, j.parent_id, j.state,
+       j.composed IS TRUE OR (j.state = 'cancelled' AND EXISTS (
+         SELECT FROM {jobs} c WHERE c.workflow_id = j.workflow_id AND c.parent_id = j.id AND c.parent_id IS NOT NULL
+            AND c.inserted_at >= j.attempted_at))
+  FROM {jobs} j
+ WHERE (j.id = %(id)s::uuid OR (j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL))
+   AND j.state IN ('failed', 'cancelled') AND j.reason NOT IN ('child_failed', 'upstream_failed')
+ ORDER BY j.depth DESC, j.id""",
+)
+COMPOSED = Sql("composed", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND composed")
 # Jobs that ended badly because one of these did; with those whose own function had run before and only returned the
 # other's value. Index fairchild_edges_pkey.
 FAILED_WITH = Sql(
@@ -124,7 +160,9 @@ counted AS (
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -count(*) FROM old
    GROUP BY queue, task, state),
 placed AS (
-  INSERT INTO {waiting} (job_id, ran) SELECT id, id = ANY(%(ran)s::uuid[]) FROM old)
+  INSERT INTO {waiting} (job_id, ran) SELECT id, id = ANY(%(ran)s::uuid[]) FROM old),
+begun_anew AS (  -- the cursor of one that came to its end leads nowhere
+  UPDATE {progress} SET cursor = NULL WHERE job_id = ANY(ARRAY(SELECT id FROM old WHERE state = 'completed')))
 UPDATE {jobs} t
    SET state = 'pending', ended_at = NULL, reason = NULL, losses = 0,
        max_attempts = greatest(t.max_attempts, t.attempt + 1),
@@ -135,6 +173,29 @@ UPDATE {jobs} t
 RETURNING t.id""",
 )
 
+# A job that has just been ended, by its primary key, with its edges; it does not count as ended any more.
+DELETE_ENDED = Sql(
+    "delete_ended",
+    """
+WITH gone AS (
+  DELETE FROM {jobs} WHERE id = %(id)s::uuid AND state <> 'pending' RETURNING id, queue, task, state),
+edges AS (
+  DELETE FROM {edges} WHERE upstream = (SELECT id FROM gone) OR downstream = (SELECT id FROM gone)),
+progress AS (DELETE FROM {progress} WHERE job_id = (SELECT id FROM gone)),
+logs AS (DELETE FROM {logs} WHERE job_id = (SELECT id FROM gone))
+INSERT INTO {counters} (minute, queue, task, state, n)
+SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -1 FROM gone""",
+)
+
+
+def finish_and_delete(link: Link, ended: Ended) -> Applied:
+    """Record an outcome, which ends the job for all that wait for it, and delete the job."""
+    with link.atomic():
+        applied = finish(link, [ended])
+        if not applied.lost:
+            link.rows(DELETE_ENDED, {"id": ended.job_id})
+    return applied
+
 
 def cancel(link: Link, ids: Iterable[UUID], reason: str) -> tuple[list[UUID], list[UUID]]:
     """Cancel jobs and their descendants: (jobs ended as cancelled, running jobs that were asked to stop).
@@ -143,32 +204,51 @@ def cancel(link: Link, ids: Iterable[UUID], reason: str) -> tuple[list[UUID], li
     """
     cancelled: list[UUID] = []
     asked: list[UUID] = []
-    left = [row[0] for row in link.rows(FAMILY, {"ids": list(ids)})]
-    for _ in range(_ROUNDS):
-        if not left:
-            break
-        # A round is a transaction, so that locks are taken as workers take them: claims first.
-        done, running, left = _again(link, lambda left=left: _cancel_round(link, left, reason))  # type: ignore[misc]
+    for done, running in cancel_pages(link, ids, reason):
         cancelled.extend(done)
         asked.extend(running)
     return cancelled, asked
 
 
-def _cancel_round(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID], list[UUID]]:
-    """Cancel what can be found: (cancelled, asked to stop, still to be found)."""
+def cancel_pages(link: Link, ids: Iterable[UUID], reason: str) -> Iterator[tuple[list[UUID], list[UUID]]]:
+    """The same, page by page, from the top of each family down; what has been done is done if it is broken off.
+
+    A page is a transaction. It goes on until nothing is left, also of what running jobs call meanwhile: one that was
+    asked to stop leaves no children.
+    """
+    given = list(ids)
+    # Also those that were asked before are named as such, if they were named; the pages are of those that were not.
+    if running := _again(link, lambda: _ask_running(link, given, reason)):
+        yield [], running
+    roots = [row[0] for row in link.rows(ROOTS, {"ids": given})]
+    for statement, starts in ((WHOLE, roots), (FAMILY, _without(given, roots))):
+        idle = 0
+        while starts and idle < _ROUNDS:
+            page = [row[0] for row in link.rows(statement, {"ids": starts, "most": PAGE})]
+            if not page:
+                break
+            # Locks are taken as workers take them: claims first.
+            done, running = _again(link, lambda page=page: _cancel_page(link, page, reason))  # type: ignore[misc]
+            idle = 0 if done or running else idle + 1  # those that were in no place are between two, or others' to end
+            yield done, running
+
+
+def _cancel_page(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID]]:
+    """Cancel what can be found: (cancelled, asked to stop)."""
     with link.atomic():
-        told = {"channel": wake.channel(link.schema), "cancel": wake.CANCEL}
-        running = [row[0] for row in link.rows(ASK_RUNNING, {"ids": ids, "reason": reason, **told})]
+        running = _ask_running(link, ids, reason)
         rest = _without(ids, running)
         taken: list[UUID] = []
         for statement in (LEAVE_DUE, LEAVE_WAITING, LEAVE_READY):
-            for start in range(0, len(rest), BATCH):
-                taken.extend(row[0] for row in link.rows(statement, {"ids": rest[start : start + BATCH]}))
+            taken.extend(row[0] for row in link.rows(statement, {"ids": _without(rest, taken)}))
         cancelled, marked = end_jobs(link, [_cancelled(job_id, reason) for job_id in sorted(taken)])
         settle(link, marked)
-        rest = _without(rest, taken)
-        left = [row[0] for row in link.rows(STILL_PENDING, {"ids": rest})] if rest else []
-    return cancelled, running, left
+    return cancelled, running
+
+
+def _ask_running(link: Link, ids: list[UUID], reason: str) -> list[UUID]:
+    told = {"channel": wake.channel(link.schema), "beat": wake.BEAT}
+    return [row[0] for row in link.rows(ASK_RUNNING, {"ids": ids, "reason": reason, **told})]
 
 
 def _without(ids: list[UUID], others: list[UUID]) -> list[UUID]:
@@ -194,53 +274,75 @@ def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:
     for that were reopened.
     """
     wanted = list(ids)
-    return _again(link, lambda: _retry(link, wanted))
+    roots = [row[0] for row in link.rows(COMPOSED, {"ids": wanted})]
+    for root in roots:  # there is no function to run again, only what it waits for
+        retry_workflow(link, root)
+    others = _without(wanted, roots)
+    return [*roots, *(_again(link, lambda: _retry(link, others)) if others else ())]
 
 
-def _retry(link: Link, ids: list[UUID]) -> list[UUID]:
+def retry_workflow(link: Link, root: UUID) -> list[UUID]:
+    """Run again what failed in a workflow and what was cancelled because of it; what completed is kept.
+
+    Jobs that a person or their own task cancelled stay so, unless the whole was cancelled or nothing else has failed.
+    In batches; the ids of the jobs that the failure began with, reopened. Raises UsageError as ``retry``.
+    """
+    found = link.rows(OWN_ENDS, {"id": root})
+    whole = not any(state == "failed" for _, _, state, _ in found) or any(row[0] == root for row in found)
+    wanted = {job_id: ran for job_id, _, state, ran in found if whole or state == "failed"}
+    # A parent that runs anew calls its tasks again.
+    anew = {job_id for job_id, ran in wanted.items() if not ran}
+    ids = [job_id for job_id, parent, _, _ in found if job_id in wanted and parent not in anew]
+    reopened: list[UUID] = []
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        kept = {job_id for job_id in batch if wanted[job_id]}
+        reopened += _again(link, lambda batch=batch, kept=kept: _retry(link, batch, kept))  # type: ignore[misc]
+    return reopened
+
+
+def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -> list[UUID]:
+    """Reopen jobs and what ended because of them; the function of those in ``keep`` is not run again."""
     with link.atomic():
         asked = [row[0] for row in link.rows(LOCK_JOBS, {"ids": ids}) if row[1] != "pending"]
         if not asked:
             return []
-        again, ran = _ended_because_of(link, asked)
-        parents = _parents_of(link, [*asked, *again, *ran])
-        if busy := [row[0] for row in link.rows(LIVE_CHILDREN, {"ids": [*asked, *again]})]:
+        others = _ended_because_of(link, asked)
+        ran = {*(job_id for job_id, has_run in others.items() if has_run), *(keep & set(asked))}
+        anew = [job_id for job_id in (*asked, *others) if job_id not in ran]
+        if busy := [row[0] for row in link.rows(LIVE_CHILDREN, {"ids": anew})]:
             raise UsageError(
                 f"job {busy[0]} would run anew while jobs that it called before still run; nothing was retried. "
                 "Wait for them to end"
             )
-        everything = list({*asked, *again, *ran, *parents})
+        everything = list({*asked, *others})
         # A parent that waits could be settled by its last child in this moment. With its row locked it cannot, and if
         # it has been, it is found ended here.
         waiting = [row[0] for row in link.rows(LOCK_WAITING, {"ids": everything})]
         link.rows(LOCK_JOBS, {"ids": _without(everything, waiting)})
-        reopened = [row[0] for row in link.rows(REOPEN, {"ids": everything, "ran": list({*ran, *parents})})]
-        others = [row[0] for row in link.rows(WAITING_FOR, {"ids": reopened})]
-        settle(link, recount(link, list({*everything, *others})))  # also parents that another retry has reopened
+        reopened = [row[0] for row in link.rows(REOPEN, {"ids": everything, "ran": list(ran)})]
+        downstream = [row[0] for row in link.rows(WAITING_FOR, {"ids": reopened})]
+        settle(link, recount(link, list({*everything, *downstream})))  # also parents that another retry has reopened
         link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
     return asked
 
 
-def _ended_because_of(link: Link, ids: list[UUID]) -> tuple[list[UUID], list[UUID]]:
-    """Jobs that ended badly because of these, directly or not: those to run, and those whose function had run."""
+def _ended_because_of(link: Link, ids: list[UUID]) -> dict[UUID, bool]:
+    """What ended badly because of these jobs, directly or not, and parents that wait; whether its function had run.
+
+    Along edges to those who needed a value, and up to parents, whose own dependents failed with them.
+    """
+    given = set(ids)
     found: dict[UUID, bool] = {}
     edge = list(ids)
     while edge:
-        rows = link.rows(FAILED_WITH, {"ids": edge})
-        new = {job_id: ran for job_id, ran in rows if job_id not in found and job_id not in ids}
-        found.update(new)
-        edge = list(new)
-    return [job_id for job_id, ran in found.items() if not ran], [job_id for job_id, ran in found.items() if ran]
-
-
-def _parents_of(link: Link, ids: list[UUID]) -> set[UUID]:
-    """The parents that wait for these jobs, and those that failed because of them."""
-    parents: set[UUID] = set()
-    edge = list(ids)
-    while edge:
-        step = []
+        step: list[UUID] = []
+        for job_id, ran in link.rows(FAILED_WITH, {"ids": edge}):
+            if job_id not in found and job_id not in given:
+                found[job_id] = ran
+                step.append(job_id)
         for job_id, state, reason, waits in link.rows(PARENTS, {"ids": edge}):
-            if job_id in parents or job_id in ids:
+            if job_id in found or job_id in given:
                 continue
             if state == "pending" and not waits:
                 raise UsageError(
@@ -248,9 +350,9 @@ def _parents_of(link: Link, ids: list[UUID]) -> set[UUID]:
                     "retried. Wait for it to end"
                 )
             if state == "pending":
-                parents.add(job_id)
+                found[job_id] = True
             elif state == "failed" and reason in ("child_failed", "upstream_failed"):
-                parents.add(job_id)
+                found[job_id] = True
                 step.append(job_id)
         edge = step
-    return parents
+    return found

@@ -38,17 +38,26 @@ counted AS (
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, count(*)
     FROM written WHERE state <> 'pending' GROUP BY queue, task, state)"""
 
+# A child that ended badly, unless somebody took its value by or_else() or outcome(). A scalar sub-select, which is
+# looked up per failure by fairchild_edges_pkey; as EXISTS it might be hashed, which reads the table.
+UNHANDLED = """CASE WHEN {state} IN ('failed', 'cancelled') AND
+              (SELECT true FROM {{edges}} h WHERE h.upstream = {id} AND h.policy = 'any' LIMIT 1) IS NULL
+              THEN {id} END"""
+
 # hit: one row per (ended job, job it holds back). sums: the same per job held back. Tables are reached through
 # laterals with OFFSET 0, which stay one probe of the primary key per row whatever the planner believes of a table that
 # was empty when it last looked. The lateral that locks runs in the order of sums, so locks are taken by job id.
-_COUNT_DOWN = """
+_COUNT_DOWN = (
+    """
 ended AS MATERIALIZED (SELECT id, state, parent_id FROM written WHERE state <> 'pending'),
 hit AS (
   SELECT e.downstream AS job_id, 1 AS deps, 0 AS children,
          CASE WHEN u.state <> 'completed' AND e.policy = 'need' THEN u.id END AS failed_dep, NULL::uuid AS failed_child
     FROM ended u CROSS JOIN LATERAL (SELECT downstream, policy FROM {edges} WHERE upstream = u.id OFFSET 0) e
   UNION ALL
-  SELECT parent_id, 0, 1, NULL, CASE WHEN state <> 'completed' THEN id END FROM ended WHERE parent_id IS NOT NULL),
+  SELECT parent_id, 0, 1, NULL, """
+    + UNHANDLED.format(id="id", state="state")
+    + """ FROM ended WHERE parent_id IS NOT NULL),
 sums AS MATERIALIZED (
   SELECT job_id, sum(deps)::int AS deps, sum(children)::int AS children,
          (array_agg(failed_dep) FILTER (WHERE failed_dep IS NOT NULL))[1] AS failed_dep,
@@ -60,6 +69,7 @@ counted_down AS MATERIALIZED (
     FROM sums s CROSS JOIN LATERAL (
       SELECT ran, deps, children, failed_dep, failed_child FROM {waiting} WHERE job_id = s.job_id OFFSET 0
          FOR UPDATE) w)"""
+)
 
 # From the new counters (counted_down, locked in order) to what they mean.
 PROMOTE = """

@@ -14,13 +14,16 @@ from uuid import UUID
 
 import msgspec
 
+from fairchild import failpoints
+from fairchild.codec import plain_refs
 from fairchild.db import binary, wake
-from fairchild.db.connect import Link
-from fairchild.db.settle import settle
+from fairchild.db.connect import STORE_ERRORS, Link, is_queue_full
+from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UnknownJob
 from fairchild.job import NewJob
 from fairchild.rules.dag import refuse_cycle
+from fairchild.rules.groups import Known, assign_groups
 
 DOCUMENT_ROWS = 1000
 COPY_ROWS = 5000
@@ -31,14 +34,14 @@ _INPUT = """
 input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%(jobs)s::jsonb) AS t(
     id uuid, task text, queue text, tenant text, priority smallint, max_attempts int, depth smallint,
-    workflow_id uuid, parent_id uuid, on_child_failure text, timeout float8, expires float8, delay float8,
-    scheduled_at timestamptz, tags text[], args jsonb, refs jsonb, meta jsonb,
+    workflow_id uuid, parent_id uuid, group_key bigint, rank int, on_child_failure text, timeout float8,
+    expires float8, delay float8, scheduled_at timestamptz, tags text[], args jsonb, refs jsonb, meta jsonb,
     deps int, failed_dep uuid, late boolean)),
 made AS (
-  INSERT INTO {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id,
+  INSERT INTO {jobs} (id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id, group_key, rank,
                       on_child_failure, timeout_seconds, expires_seconds, inserted_at, scheduled_at, tags, args, refs,
                       meta)
-  SELECT id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id,
+  SELECT id, task, queue, tenant, priority, max_attempts, depth, workflow_id, parent_id, group_key, rank,
          on_child_failure, timeout, expires, statement_timestamp(),
          CASE WHEN delay IS NULL THEN coalesce(scheduled_at, statement_timestamp())
               ELSE statement_timestamp() + delay * interval '1 second' END,
@@ -112,12 +115,30 @@ ON CONFLICT DO NOTHING""",
 # Older jobs that new ones wait for. Takes no lock: the caller's transaction may stay open for long, and a worker's
 # finish must not wait for it. If one of them ends before that transaction commits, its finish cannot see the new edge;
 # such jobs are marked late, and the sweep of db/settle.py counts their upstreams again.
-UPSTREAM_STATES = Sql("upstream_states", "SELECT id, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])")
+UPSTREAM_STATES = Sql(
+    "upstream_states", "SELECT id, state, group_key, rank, parent_id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])"
+)
+
+# The client, for a workflow composed outside of a job, before its jobs. ``now()`` is the transaction's time, so that it
+# is not later than that of any of its jobs: by that they are known as its children.
+INSERT_ROOT = Sql(
+    "insert_root",
+    """
+WITH made AS (
+  INSERT INTO {jobs} (id, task, queue, tenant, priority, workflow_id, on_child_failure, args, tags, meta, composed,
+                      inserted_at, scheduled_at, attempted_at)
+  VALUES (%(id)s, %(task)s, %(queue)s, %(tenant)s, %(priority)s::int, %(id)s, %(on_child_failure)s, '{{}}',
+          %(tags)s::text[], %(meta)s::jsonb, true, now(), now(), now())
+  ON CONFLICT (id) DO NOTHING
+  RETURNING id)
+INSERT INTO {waiting} (job_id, children, ran, settle)
+SELECT id, %(children)s::int, true, %(children)s::int = 0 FROM made RETURNING job_id""",
+)
 
 COPY_JOBS = Sql(
     "copy_jobs",
     "COPY {jobs} (id, task, queue, tenant, priority, max_attempts, depth, on_child_failure, timeout_seconds, "
-    "expires_seconds, tags, workflow_id, parent_id, args, refs, meta) FROM STDIN (FORMAT binary)",
+    "expires_seconds, tags, workflow_id, parent_id, group_key, rank, args, refs, meta) FROM STDIN (FORMAT binary)",
 )
 COPY_READY = Sql("copy_ready", "COPY {ready} (job_id, queue, priority, tenant, task) FROM STDIN (FORMAT binary)")
 COPY_WAITING = Sql("copy_waiting", "COPY {waiting} (job_id, deps, late) FROM STDIN (FORMAT binary)")
@@ -153,7 +174,7 @@ def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[
     exist, UsageError if they wait for each other in a circle; nothing is inserted then.
     """
     placements = _placements(link, jobs)
-    if len(jobs) == 1 and not placements and jobs[0].delay is None and jobs[0].scheduled_at is None:
+    if len(jobs) == 1 and not placements and _is_plain(jobs[0]):
         return _insert_one(link, jobs[0], notify)
     if not placements and len(jobs) <= DOCUMENT_ROWS:
         return _insert_documents(link, jobs, {}, notify)
@@ -173,13 +194,47 @@ def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[
     return inserted
 
 
+def insert_workflow(link: Link, root: NewJob, jobs: list[NewJob]) -> None:
+    """Insert a workflow composed outside of a job: a root that waits for ``jobs``, which must be its children.
+
+    One that is there already is left alone. Raises as ``insert_jobs``; nothing is inserted then.
+    """
+    with link.atomic():
+        params = {
+            "id": root.id,
+            "task": root.task,
+            "queue": root.queue,
+            "tenant": root.tenant,
+            "priority": root.priority,
+            "on_child_failure": root.on_child_failure,
+            "tags": root.tags,
+            "meta": None if root.meta is None else root.meta.decode(),
+            "children": len(jobs),
+        }
+        if not link.rows(INSERT_ROOT, params):
+            return
+        if not jobs:
+            settle(link, [root.id])
+        elif len(insert_jobs(link, jobs)) < len(jobs):  # some were there already, and are nobody's children
+            settle(link, recount(link, [root.id]))
+
+
 def insert_stream(link: Link, jobs: Iterable[NewJob], *, notify: bool = True) -> list[UUID]:
     """Insert any number of jobs, all or none, holding a few thousand at a time. Ids in the order given."""
     ids: list[UUID] = []
     with link.atomic():
         for chunk in _chunks(jobs, COPY_ROWS):
-            insert_jobs(link, chunk, notify=notify and not ids)
+            insert_jobs(link, chunk, notify=notify and not link.owned and not ids)
             ids.extend(job.id for job in chunk)
+        if failpoints.ARMED:
+            failpoints.hit("enqueue.before_commit")
+    if notify and link.owned and ids:
+        # What the jobs were made of is used up, so that they could not be enqueued again without it.
+        try:
+            link.rows(NOTIFY, {**_wake(link), "gated": True})
+        except STORE_ERRORS as error:
+            if not is_queue_full(error):
+                raise
     return ids
 
 
@@ -208,19 +263,22 @@ def _wake(link: Link) -> dict[str, Any]:
 
 
 def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
-    upstreams = {job.id: found for job in jobs if (found := job.upstreams())}
-    if not upstreams:
+    upstreams = {job.id: found for job in jobs if (found := job.edges())}
+    parents = {job.parent_id for job in jobs if job.parent_id is not None}
+    if not upstreams and not parents:
         return {}
     here = {job.id for job in jobs}
     refuse_cycle(upstreams)
     chosen = {job.id for job in jobs if job.given_id}  # may be there already, and may have ended
     older = {each for found in upstreams.values() for each in found if each not in here or each in chosen}
-    states = {row[0]: row[1] for row in link.rows(UPSTREAM_STATES, {"ids": list(older)})} if older else {}
+    asked = list(older | parents)
+    known = {row[0]: Known(*row[1:]) for row in link.rows(UPSTREAM_STATES, {"ids": asked})} if asked else {}
+    assign_groups(jobs, known)
     placements = {}
     for job_id, found in upstreams.items():
         deps, late, failed = 0, False, None
-        for upstream in found:
-            state = states.get(upstream)
+        for upstream, policy in found.items():
+            state = known[upstream].state if upstream in known else None
             if upstream in here and state is None:
                 deps += 1
                 late = late or upstream in chosen
@@ -233,7 +291,7 @@ def _placements(link: Link, jobs: list[NewJob]) -> dict[UUID, _Placement]:
             if state == "pending":
                 deps += 1
                 late = True
-            elif state != "completed" and failed is None:
+            elif state != "completed" and policy == "need" and failed is None:
                 failed = upstream
         placements[job_id] = _Placement(deps, failed, late)
     return placements
@@ -278,10 +336,15 @@ def _insert_documents(
         statement = INSERT_JOBS if placements else INSERT_FREE_JOBS
         inserted.extend(Inserted(row[0], row[1], row[2]) for row in link.rows(statement, params))
     new = {each.id for each in inserted}
-    edges = [(up, job.id) for job in jobs if job.id in new and job.id in placements for up in job.upstreams()]
+    edges = [
+        (up, job.id, policy)
+        for job in jobs
+        if job.id in new and job.id in placements
+        for up, policy in job.edges().items()
+    ]
     for start in range(0, len(edges), COPY_ROWS):
         part = edges[start : start + COPY_ROWS]
-        document = [{"upstream": up, "downstream": down, "policy": "need"} for up, down in part]
+        document = [{"upstream": up, "downstream": down, "policy": policy} for up, down, policy in part]
         link.rows(INSERT_EDGES, {"edges": msgspec.json.encode(document).decode()})
     return inserted
 
@@ -297,6 +360,8 @@ def _document(job: NewJob, placement: _Placement) -> dict[str, Any]:
         "depth": job.depth,
         "workflow_id": job.workflow_id or job.id,
         "parent_id": job.parent_id,
+        "group_key": job.group_key,
+        "rank": job.rank,
         "on_child_failure": job.on_child_failure,
         "timeout": job.timeout,
         "expires": job.expires,
@@ -304,12 +369,16 @@ def _document(job: NewJob, placement: _Placement) -> dict[str, Any]:
         "scheduled_at": job.scheduled_at,
         "tags": job.tags,
         "args": msgspec.Raw(job.args),
-        "refs": job.refs or None,
+        "refs": plain_refs(job.refs),
         "meta": None if job.meta is None else msgspec.Raw(job.meta),
         "deps": placement.deps,
         "failed_dep": placement.failed_dep,
         "late": placement.late,
     }
+
+
+def _is_plain(job: NewJob) -> bool:
+    return job.parent_id is None and job.delay is None and job.scheduled_at is None
 
 
 def _copyable(job: NewJob, placements: dict[UUID, _Placement]) -> bool:
@@ -334,10 +403,10 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             options, common, place = same, _common(job), _place(job)
         own_id = binary.uuid(job.id)
         workflow = own_id if job.workflow_id is None else binary.uuid(job.workflow_id)
-        refs = msgspec.json.encode(job.refs) if job.refs else None
+        refs = msgspec.json.encode(plain_refs(job.refs)) if job.refs else None
         rows += (
-            _JOB, own_id, common, workflow, binary.optional_uuid(job.parent_id), binary.json(job.args),
-            binary.json(refs), binary.json(job.meta),
+            _JOB, own_id, common, workflow, binary.optional_uuid(job.parent_id), binary.bigint(job.group_key),
+            binary.optional_integer(job.rank), binary.json(job.args), binary.json(refs), binary.json(job.meta),
         )  # fmt: skip
         placement = placements.get(job.id) if placements else None
         if placement is None or not placement.deps:
@@ -346,7 +415,9 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             late = binary.TRUE if placement.late else binary.FALSE
             waiting += (_WAITING, own_id, binary.integer(placement.deps), late)
         if placement is not None:
-            edges.extend(_EDGE + binary.uuid(upstream) + own_id + _NEED for upstream in job.upstreams())
+            edges.extend(
+                _EDGE + binary.uuid(upstream) + own_id + _POLICIES[policy] for upstream, policy in job.edges().items()
+            )
     for statement, parts in (
         (COPY_JOBS, rows),
         (COPY_READY, ready),
@@ -357,8 +428,8 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             link.copy(statement, b"".join((binary.HEADER, *parts, binary.TRAILER)))
 
 
-_JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (16, 5, 3, 3))
-_NEED = binary.text("need")
+_JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (18, 5, 3, 3))
+_POLICIES = {policy: binary.text(policy) for policy in ("need", "any", "after")}
 
 
 def _common(job: NewJob) -> bytes:

@@ -12,20 +12,24 @@ Locks, in this order: claims by job id, jobs by id, waiting by job id.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from fairchild import codec, failpoints
 from fairchild.db import wake
+from fairchild.db.census import Census
 from fairchild.db.connect import Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
 from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UsageError
-from fairchild.job import NewJob
+from fairchild.future import Ref
+from fairchild.job import NewJob, edges_of
 
 
 @dataclass(slots=True)
@@ -45,7 +49,7 @@ class Ended:
     reason: str | None = None
     result: bytes | None = None
     """JSON text; None when there is no result."""
-    value_refs: list[tuple[tuple[str | int, ...], UUID]] = field(default_factory=list)
+    value_refs: list[Ref] = field(default_factory=list)
     error: dict[str, Any] | None = None
     delay: float = 0.0
     children: list[NewJob] = field(default_factory=list)
@@ -160,27 +164,47 @@ class _Written:
     promoted: int = 0
 
 
-def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
+def finish(link: Link, batch: list[Ended], room: int = 0, census: Census | None = None) -> Applied:
     """Apply a batch of outcomes; ``room`` is how many promoted jobs this worker can take itself.
 
-    Of two outcomes of one attempt the first counts. Raises UnknownJob if a child waits for a job that does not exist,
-    UsageError if jobs would wait for each other in a circle; nothing of the batch is applied then.
+    ``census``: who watches that no workflow has too many jobs. Of two outcomes of one attempt the first counts. Raises
+    UnknownJob if a child waits for a job that does not exist, UsageError if jobs would wait for each other in a circle
+    or a workflow would have too many; nothing of the batch is applied then.
     """
     firsts = {(ended.job_id.int, ended.claim_id.int): ended for ended in reversed(batch)}
     batch = sorted(firsts.values(), key=lambda ended: ended.job_id.int)  # an int's order, and much cheaper
-    if all(ended.plain for ended in batch):
-        written = _write(link, batch, room)
-        settled = settle(link, written.marked, room) if written.marked else []
-        return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
-    while True:
+    written = _write(link, batch, room) if all(ended.plain for ended in batch) else None
+    if written is None and census is not None:
+        _admit(link, batch, census)
+    while written is None:
         try:
             with link.atomic():
-                return _finish_families(link, batch, room)
+                written = _finish_families(link, batch, room)
+                if failpoints.ARMED:
+                    failpoints.hit("finish.before_commit")
         except _Taken:  # the other transaction has ended by now, so its job is seen
             continue
+    if failpoints.ARMED:
+        failpoints.hit("finish.before_settle")
+    # Not in the same transaction, unless it is the caller's: that would go up a workflow with the locks of its leaves.
+    settled = settle(link, written.marked, room) if written.marked else []
+    return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
 
 
-def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
+def _admit(link: Link, batch: list[Ended], census: Census) -> None:
+    """Raise UsageError if a workflow would have too many jobs."""
+    adding: Counter[UUID] = Counter()
+    for ended in batch:
+        for child in ended.children[:1]:
+            if child.workflow_id is not None and (
+                child.depth > 1 or len(ended.children) > census.limits.max_descendants
+            ):
+                adding[child.workflow_id] += len(ended.children)
+    if adding:
+        census.admit(link, adding)
+
+
+def _finish_families(link: Link, batch: list[Ended], room: int) -> _Written:
     """Apply a batch with children or with values of other jobs, in a transaction of the caller's."""
     batch = _without_existing(link, batch)
     foreign = _foreign(batch)
@@ -188,16 +212,16 @@ def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
     gone = {*(job_id for job_id, _ in written.lost), *written.stopped}
     kept = [ended for ended in batch if ended.job_id not in gone]
     children = [child for ended in kept for child in ended.children]
-    promoted = written.promoted
     if children:
+        if failpoints.ARMED:
+            failpoints.hit("spawn.insert")
         inserted = insert_jobs(link, children, notify=len(children) > room)
         if len(inserted) < len(children):
             raise _Taken
-        promoted += sum(not each.later for each in inserted)
-    marked = written.marked + _value_edges(link, kept, foreign)
+        written.promoted += sum(not each.later for each in inserted)
+    written.marked += _value_edges(link, kept, foreign)
     _refuse_circles(link, kept, foreign)
-    settled = settle(link, marked, room) if marked else []
-    return Applied(_why(link, written.lost), settled, promoted, tuple(written.stopped))
+    return written
 
 
 def _without_existing(link: Link, batch: list[Ended]) -> list[Ended]:
@@ -209,17 +233,22 @@ def _without_existing(link: Link, batch: list[Ended]) -> list[Ended]:
     return [replace(ended, children=[child for child in ended.children if child.id not in existing]) for ended in batch]
 
 
-def _foreign(batch: list[Ended]) -> dict[UUID, list[UUID]]:
-    """For each outcome, the jobs whose value it returned and that are not its own children."""
-    found: dict[UUID, list[UUID]] = {}
+def _foreign(batch: list[Ended]) -> dict[UUID, dict[UUID, str]]:
+    """For each outcome, the edges to jobs whose value it returned, but those to its own children.
+
+    To a child whose failure it deals with it has an edge nevertheless: that is how the failure is known to be dealt
+    with.
+    """
+    found: dict[UUID, dict[UUID, str]] = {}
     for ended in batch:
         if ended.value_refs:
             own = {child.id for child in ended.children}
-            found[ended.job_id] = list(dict.fromkeys(each for _, each in ended.value_refs if each not in own))
+            edges = edges_of(ended.value_refs)
+            found[ended.job_id] = {each: how for each, how in edges.items() if each not in own or how == "any"}
     return found
 
 
-def _refuse_circles(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID]]) -> None:
+def _refuse_circles(link: Link, kept: list[Ended], foreign: dict[UUID, dict[UUID, str]]) -> None:
     """Raise UsageError if an attempt or one of its children now waits for a job that waits for it."""
     wanted: dict[UUID, set[UUID]] = {}
     for ended in kept:
@@ -245,7 +274,7 @@ def _refuse_circles(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID
             raise UsageError(f"these jobs would wait for each other for ever: {shown}; nothing was enqueued")
 
 
-def _write(link: Link, batch: list[Ended], room: int, foreign: dict[UUID, list[UUID]] | None = None) -> _Written:
+def _write(link: Link, batch: list[Ended], room: int, foreign: dict[UUID, dict[UUID, str]] | None = None) -> _Written:
     rows = [_document(ended, len((foreign or {}).get(ended.job_id, ()))) for ended in batch]
     params = {"outcomes": msgspec.json.encode(rows).decode(), **wake.wake_params(link.schema, room)}
     written = _Written()
@@ -287,16 +316,16 @@ def _document(ended: Ended, foreign: int) -> dict[str, Any]:
     if ended.state == "waiting":
         row["children"] = len(ended.children)
         row["deps"] = foreign
-        row["value_refs"] = ended.value_refs or None
+        row["value_refs"] = codec.plain_refs(ended.value_refs)
     return row
 
 
-def _value_edges(link: Link, kept: list[Ended], foreign: dict[UUID, list[UUID]]) -> list[UUID]:
-    """Edges to jobs outside of the attempt whose value it returned; the jobs that wait for nothing after all."""
+def _value_edges(link: Link, kept: list[Ended], foreign: dict[UUID, dict[UUID, str]]) -> list[UUID]:
+    """Edges of attempts that returned values of jobs; the jobs that wait for nothing after all."""
     edges = [
-        {"upstream": upstream, "downstream": ended.job_id, "policy": "need"}
+        {"upstream": upstream, "downstream": ended.job_id, "policy": policy}
         for ended in kept
-        for upstream in foreign.get(ended.job_id, ())
+        for upstream, policy in foreign.get(ended.job_id, {}).items()
     ]
     if not edges:
         return []

@@ -2,7 +2,7 @@
 
 Every start of a worker is a session with a fresh id. Its row counts beats. Nobody compares clocks: whoever watches
 notes, on its own monotonic clock, when it last saw the count change. A session whose count has stood still for half
-its lease, over at least three looks, is dead. Declaring it so compares and sets on the very count that stood still, so
+its lease, over at least five looks, is dead. Declaring it so compares and sets on the very count that stood still, so
 a worker that beats in the last moment stays alive, and only one observer wins.
 
 A dead session's claims are given back: the claim row is deleted, so that whatever the old worker still writes finds
@@ -35,6 +35,7 @@ from uuid import UUID
 
 import msgspec
 
+from fairchild import failpoints
 from fairchild.db import wake
 from fairchild.db.connect import Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, whole
@@ -53,18 +54,22 @@ VALUES (%(id)s, %(lease)s, %(name)s, %(hostname)s, %(pid)s, %(queues)s::text[], 
         %(metadata)s::jsonb)""",
 )
 
-# One per worker process and interval, whatever the number of its jobs; and at once when somebody has asked for a job to
-# stop. Answers with all that this session was asked to stop: claims holds what runs now.
+# One per worker process and interval, whatever the number of its jobs. It touches one row of one small table: whoever
+# locks the tables of the jobs, to vacuum or to change them, does not silence the workers.
 BEAT = Sql(
     "beat",
     """
-WITH beaten AS (
-  UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
-   WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
-  RETURNING state)
-SELECT state, (SELECT jsonb_agg(jsonb_build_array(job_id, claim_id, cancel_reason)) FROM {claims}
-                WHERE session = %(id)s::uuid AND cancel_reason IS NOT NULL)
-  FROM beaten""",
+UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
+ WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
+RETURNING state""",
+)
+
+# After each beat, and at once when somebody has asked for a job to stop. claims holds what runs now.
+ASKED = Sql(
+    "asked",
+    """
+SELECT job_id, claim_id, cancel_reason FROM {claims}
+ WHERE session = %(id)s::uuid AND cancel_reason IS NOT NULL""",
 )
 
 # One that has stopped wakes the others, who may take what it has given back (and its own listener, which then ends).
@@ -208,17 +213,6 @@ class Session(NamedTuple):
     metadata: dict[str, Any]
 
 
-class Beat(NamedTuple):
-    """What a session hears when it beats."""
-
-    state: str
-    asked: list[tuple[UUID, UUID, str]]
-    """(job, claim, reason) of each attempt of this session that somebody wants stopped."""
-
-
-_asked = msgspec.json.Decoder(list[tuple[UUID, UUID, str]])
-
-
 class Watched(NamedTuple):
     """A session as an observer sees it."""
 
@@ -235,13 +229,15 @@ def open_session(link: Link, session: Session) -> None:
     link.rows(OPEN_SESSION, params)
 
 
-def beat(link: Link, session: UUID) -> Beat | None:
-    """Count one more beat. None: the session was declared dead."""
+def beat(link: Link, session: UUID) -> str | None:
+    """Count one more beat; the session's state. None: it was declared dead."""
     rows = link.rows(BEAT, {"id": session})
-    if not rows:
-        return None
-    state, asked = rows[0]
-    return Beat(state, [] if asked is None else _asked.decode(asked))
+    return rows[0][0] if rows else None
+
+
+def asked(link: Link, session: UUID) -> list[tuple[UUID, UUID, str]]:
+    """(job, claim, reason) of each attempt of this session that somebody wants stopped."""
+    return [(job_id, claim_id, reason) for job_id, claim_id, reason in link.rows(ASKED, {"id": session})]
 
 
 def set_state(link: Link, session: UUID, state: str) -> None:
@@ -274,6 +270,8 @@ def rescue(link: Link) -> list[UUID]:
         marked = [row[0] for row in rows if not row[1]]
         if marked:
             settle(link, marked)
+        if failpoints.ARMED:
+            failpoints.hit("rescue.before_commit")
     return [row[0] for row in rows if row[1]]
 
 

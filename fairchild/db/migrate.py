@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,9 +36,13 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from alembic.config import Config as AlembicConfig
 
+    from fairchild.db.connect import Database
+
 VERSION_TABLE = "fairchild_alembic_version"
 OLDEST_SERVER = 12
 LOCK_TIMEOUT_SECONDS = 120
+
+log = logging.getLogger("fairchild.migrate")
 
 # Alembic keeps the migration under way in module-level state, so one runs at a time in a process. Always taken before
 # the database's lock, never after it.
@@ -46,6 +51,8 @@ _one_at_a_time = threading.Lock()
 
 def upgrade(conninfo: str, schema: str | None) -> list[str]:
     """Apply what is missing, in one transaction, and return the revisions applied, oldest first; [] if none was.
+
+    Indexes that are invalid are built anew.
 
     ``conninfo`` is a libpq URL or ``key=value`` string. ``schema`` is made if it does not exist; None means the
     connection's current schema. Raises DatabaseUnavailable, or SchemaError when the server is too old, the role may not
@@ -56,6 +63,9 @@ def upgrade(conninfo: str, schema: str | None) -> list[str]:
         if missing:
             ensure_schema(connection, target)
             _alembic("upgrade", "head", connection=connection, schema=target)
+        for name in _damaged(_driver(connection), target):
+            log.warning("the index %s is invalid, which makes statements slow or wrong; it is built anew", name)
+            _driver(connection).execute(sql.SQL("REINDEX INDEX {}").format(sql.Identifier(target, name)))
         return missing
 
 
@@ -75,6 +85,35 @@ def current(conninfo: str, schema: str | None) -> str | None:
 def pending(conninfo: str, schema: str | None) -> list[str]:
     """The revisions that ``upgrade`` would apply, oldest first. Raises like ``upgrade``; changes nothing."""
     return _missing(current(conninfo, schema))
+
+
+def check(database: Database) -> None:
+    """Raise SchemaError if the tables are there and not those of this release; DatabaseUnavailable."""
+    link = database.open("check")
+    with _our_errors(), link.connection as connection:
+        version = _read_version(connection, link.schema)
+    missing = [] if version is None else _missing(version)
+    if missing:
+        raise SchemaError(
+            f"the tables are at revision {version} and this release needs {missing[-1]}: run `fairchild migrate`; "
+            "nothing was done"
+        )
+
+
+def damaged(conninfo: str, schema: str | None) -> list[str]:
+    """The indexes of our tables that are invalid, as a build that failed leaves them. Raises like ``upgrade``."""
+    with _connection(conninfo) as connection:
+        return _damaged(connection, _resolve(connection, schema))
+
+
+def _damaged(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT i.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid"
+        " JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
+        " WHERE n.nspname = %s AND t.relname = ANY(%s) AND NOT (x.indisvalid AND x.indisready) ORDER BY 1",
+        (schema, list(NAMES.values())),
+    ).fetchall()
+    return [row[0] for row in rows]
 
 
 def drop(conninfo: str, schema: str | None) -> None:
@@ -238,7 +277,9 @@ def _connect(conninfo: str) -> psycopg.Connection[Any]:
             "the database URL cannot be read; expected postgresql://user:password@host:port/database, with special "
             "characters percent-encoded"
         ) from None
-    dsn = make_conninfo("", **{"connect_timeout": "10", "application_name": "fairchild:migrate", **given})
+    dsn = make_conninfo(
+        "", **{"connect_timeout": "10", "client_encoding": "UTF8", "application_name": "fairchild:migrate", **given}
+    )
     try:
         connection = psycopg.connect(dsn, prepare_threshold=None)
     except psycopg.Error as error:

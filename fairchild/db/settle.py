@@ -1,8 +1,9 @@
 """Ending jobs that no worker runs: parents whose children have all ended, and jobs whose upstream failed.
 
 Each round takes the marked rows out of ``waiting``, decides what their jobs come to, and ends them; that may mark
-others (the parent's parent, the dependents of a job cancelled here), which are the next round. All rounds run in one
-transaction. A width of 10,000 is a row in a batch, a depth of 50 is 50 rounds.
+others (the parent's parent, the dependents of a job cancelled here), which are the next round. Each round is a
+transaction: with all in one, two that go up from leaves of one workflow would wait for each other. A mark that nobody
+came to is swept. A width of 10,000 is a row in a batch, a depth of 50 is 50 rounds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from fairchild import codec
 from fairchild.db import wake
 from fairchild.db.connect import Link
-from fairchild.db.ending import APPEND_ERROR, PROMOTE, TAIL, UNMOVED, WAKE, whole
+from fairchild.db.ending import APPEND_ERROR, PROMOTE, TAIL, UNHANDLED, UNMOVED, WAKE, whole
 from fairchild.db.statement import Sql
 
 BATCH = 1000
@@ -37,10 +38,17 @@ SELECT l.job_id, l.ran, l.failed_dep, l.failed_child, j.on_child_failure, j.resu
 # Index fairchild_waiting_to_settle. The sweep: what a transaction marked and did not come to end.
 FIND_MARKED = Sql("find_marked", "SELECT job_id FROM {waiting} WHERE settle ORDER BY job_id LIMIT 1000")
 
-# The values of upstream jobs, for an aggregator or a parent: one statement whatever their number.
+# The values of upstream jobs, for an aggregator or a parent: one statement whatever their number. Of a job that ended
+# badly it gives why instead.
 READ_RESULTS = Sql(
     "read_results",
-    "SELECT id, state, result, task FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])",
+    """
+SELECT id, state,
+       CASE WHEN state IN ('failed', 'cancelled')
+            THEN coalesce(errors -> -1, '{{}}'::jsonb) - 'traceback'
+                 || jsonb_build_object('state', state, 'reason', reason)
+            ELSE result END, task
+  FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])""",
 )
 
 # Ends jobs that hold no place any more. A parent that fails keeps what its function returned, for a retry of a child.
@@ -93,13 +101,17 @@ CROSS JOIN LATERAL (
            AS failed_dep
     FROM (SELECT upstream, policy FROM {edges} WHERE downstream = w.job_id OFFSET 0) e
    CROSS JOIN LATERAL (SELECT state FROM {jobs} WHERE id = e.upstream OFFSET 0) u) d"""
-_TRUE_CHILDREN = """
+_TRUE_CHILDREN = (
+    """
 CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE c.state = 'pending')::int AS children,
-         (array_agg(c.id) FILTER (WHERE c.state IN ('failed', 'cancelled')))[1] AS failed_child
-    FROM (SELECT id, state, inserted_at FROM {jobs}
+         (array_agg(c.failed) FILTER (WHERE c.failed IS NOT NULL))[1] AS failed_child
+    FROM (SELECT state, inserted_at, """
+    + UNHANDLED.format(id="s.id", state="s.state")
+    + """ AS failed FROM {jobs} s
            WHERE workflow_id = j.workflow_id AND parent_id = w.job_id AND parent_id IS NOT NULL OFFSET 0) c
    WHERE w.ran AND c.inserted_at >= j.attempted_at) k"""
+)
 
 # Every worker, once an interval. Jobs with edges to older ones may have missed a countdown: see
 # db/enqueue.UPSTREAM_STATES. Reads without a lock; counters and states change together, so what differs is wrong.
@@ -153,12 +165,12 @@ SELECT job_id FROM lowered WHERE settle UNION ALL SELECT NULL FROM woken""",
 def settle(link: Link, ids: list[UUID], room: int = 0) -> list[UUID]:
     """End the marked jobs among ``ids`` and whatever that entails; the ids of all jobs ended.
 
-    Belongs to the transaction that marked them; opens one if there is none.
+    In a transaction of the caller's it is part of that.
     """
     ended: list[UUID] = []
-    with link.atomic():
-        todo = list(ids)
-        while todo:
+    todo = list(ids)
+    while todo:
+        with link.atomic():
             rows = []
             for start in range(0, len(todo), BATCH):
                 rows.extend(link.rows(TAKE_MARKED, {"ids": todo[start : start + BATCH]}))
@@ -226,7 +238,10 @@ def recount(link: Link, ids: list[UUID]) -> list[UUID]:
 
 
 def read_results(link: Link, ids: list[UUID]) -> dict[UUID, tuple[str, bytes | None, str]]:
-    """State, result as JSON text (None: no result kept) and task of each job, in one statement."""
+    """State, result as JSON text (None: no result kept) and task of each job, in one statement.
+
+    In place of a result, of a job that failed or was cancelled: its last error, with the state and the reason.
+    """
     return {row[0]: (row[1], row[2], row[3]) for row in link.rows(READ_RESULTS, {"ids": ids})}
 
 
@@ -234,16 +249,18 @@ def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     refs = {row[0]: codec.decode(row[6]) for row in rows if row[6] is not None and _wants_value(row)}
     wanted = list({each for found in refs.values() for each in referred(found)})
     values = read_results(link, wanted) if wanted else {}
+    why = _Causes(link, rows)
     outcomes = []
     for job_id, ran, failed_dep, failed_child, policy, result, _, attempt in rows:
         if not ran:
-            outcomes.append(_bad(job_id, "cancelled", "upstream_failed", f"upstream job {failed_dep} did not complete"))
+            message = f"upstream job {failed_dep} did not complete"
+            outcomes.append(why.told(_bad(job_id, "cancelled", "upstream_failed", message), failed_dep))
         elif failed_child is not None and policy == "fail":
             message = f"child job {failed_child} did not complete"
-            outcomes.append(_bad(job_id, "failed", "child_failed", message, attempt))
+            outcomes.append(why.told(_bad(job_id, "failed", "child_failed", message, attempt), failed_child))
         elif failed_dep is not None:
             message = f"job {failed_dep}, whose value this job returned, did not complete"
-            outcomes.append(_bad(job_id, "failed", "upstream_failed", message, attempt))
+            outcomes.append(why.told(_bad(job_id, "failed", "upstream_failed", message, attempt), failed_dep))
         elif job_id in refs:
             try:
                 outcomes.append(_valued(job_id, result, refs[job_id], values, attempt))
@@ -260,10 +277,38 @@ def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     return outcomes
 
 
+class _Causes:
+    """Where the failures that end some waiting jobs began: one statement for them all."""
+
+    def __init__(self, link: Link, rows: list[tuple[Any, ...]]) -> None:
+        ids = list({each for row in rows for each in row[2:4] if each is not None})
+        self._jobs = read_results(link, ids) if ids else {}
+
+    def told(self, outcome: dict[str, Any], failed: UUID) -> dict[str, Any]:
+        """The outcome, with the first cause in its message and, by id, as ``root`` of its error."""
+        state, text, task = self._jobs.get(failed, ("deleted", None, "?"))
+        error = {} if text is None else codec.decode(text)
+        # A job that ended because of others knows the first of them already.
+        told = error.get("cause") or {
+            "job_id": str(failed),
+            "what": f"{task} {failed} {_ended_how(state, error)}",
+        }
+        entry = outcome["error"]
+        entry["message"] += f"; it began with {told['what']}"
+        entry["cause"] = told
+        return outcome
+
+
+def _ended_how(state: str, error: dict[str, Any]) -> str:
+    detail = ": ".join(str(error[key])[:200] for key in ("type", "message") if error.get(key))
+    reason = f" ({error['reason']})" if error.get("reason") else ""
+    return f"{state}{reason}{', ' + detail if detail else ''}"
+
+
 def referred(refs: Any) -> list[UUID]:
     """The jobs that ``[[path, id], ...]`` names; none if it is something else, which its own job will fail of."""
     try:
-        return [UUID(reference) for _, reference in refs]
+        return [UUID(reference) for _, reference, *_ in refs]
     except (ValueError, TypeError, AttributeError):
         return []
 
@@ -308,8 +353,14 @@ def _valued(
 ) -> dict[str, Any]:
     """The parent's value with its Futures' values in their places; a lone Future's value is taken over as it is."""
     target: Any = None if result is None else codec.decode(result)
-    for path, reference in refs:
+    for path, reference, *way in refs:
         state, value, task = values.get(UUID(reference), ("missing", None, "?"))
+        if way:
+            stand_in = codec.stand_in(way[0], state, value)
+            if not path:
+                return _good(job_id, msgspec.json.encode(stand_in))
+            target = codec.place(target, path, stand_in)
+            continue
         if state != "completed" or value is None:
             what = "kept no result" if state == "completed" else f"is {state}"
             message = f"this job returned the value of job {reference} ({task}), which {what}"

@@ -20,6 +20,8 @@ NAMES = {
     "sessions": "fairchild_sessions",
     "catalogs": "fairchild_catalogs",
     "counters": "fairchild_counters",
+    "progress": "fairchild_progress",
+    "logs": "fairchild_logs",
     "view": "fairchild_jobs",
 }
 

@@ -81,6 +81,7 @@ jobs = sa.Table(
     sa.Column("result", JSONB, comment="SQL null: no result; JSON null: the result None"),
     sa.Column("value_refs", JSONB, comment="[[path, upstream id], ...]: where upstream values go in result"),
     sa.Column("errors", JSONB, comment="[{attempt, kind, type, message, traceback, at, worker}, ...]"),
+    sa.Column("composed", sa.Boolean, comment="true: root of a workflow made outside of a job, with no function"),
     sa.CheckConstraint("priority BETWEEN 0 AND 9", name="fairchild_jobs_priority"),
     sa.CheckConstraint("state IN ('pending', 'completed', 'failed', 'cancelled')", name="fairchild_jobs_state"),
     sa.CheckConstraint("(ended_at IS NULL) = (state = 'pending')", name="fairchild_jobs_ended"),
@@ -157,8 +158,14 @@ edges = sa.Table(
     metadata,
     sa.Column("upstream", _uuid, primary_key=True),
     sa.Column("downstream", _uuid, primary_key=True),
-    sa.Column("policy", sa.Text, nullable=False, server_default="need"),
-    sa.CheckConstraint("policy IN ('need', 'any')", name="fairchild_edges_policy"),
+    sa.Column(
+        "policy",
+        sa.Text,
+        nullable=False,
+        server_default="need",
+        comment="need: cancelled if it does not complete; any: deals with its failure; after: only comes later",
+    ),
+    sa.CheckConstraint("policy IN ('need', 'any', 'after')", name="fairchild_edges_policy"),
     sa.CheckConstraint("upstream <> downstream", name="fairchild_edges_self"),
 )
 sa.Index("fairchild_edges_by_downstream", edges.c.downstream)
@@ -204,6 +211,33 @@ counters = sa.Table(
     sa.Column("n", sa.BigInteger, nullable=False, comment="jobs that entered (or, negative, left) this final state"),
 )
 sa.Index("fairchild_counters_by_minute", counters.c.minute)
+
+progress = sa.Table(
+    "fairchild_progress",
+    metadata,
+    sa.Column("job_id", _uuid, primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("value", DOUBLE_PRECISION),
+    sa.Column("total", DOUBLE_PRECISION),
+    sa.Column("message", sa.Text),
+    sa.Column("cursor", JSONB, comment="what the next attempt goes on from"),
+    _now("at"),
+    info={"storage": "fillfactor = 50"},
+)
+
+logs = sa.Table(
+    "fairchild_logs",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("job_id", _uuid, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("at", _moment, nullable=False),
+    sa.Column("level", sa.SmallInteger, nullable=False, comment="as in Python's logging: 20 is info"),
+    sa.Column("logger", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("fields", JSONB),
+)
+sa.Index("fairchild_logs_by_job", logs.c.job_id, logs.c.id)
 
 # Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own
 # postgresql_with came with 2.1, and 2.0 refuses a table that has it.

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from fairchild import failpoints
 from fairchild.db.connect import Database, is_reply_lost
 from fairchild.db.finish import Applied, Ended, finish, was_recorded
 from fairchild.errors import StoreError
@@ -69,14 +70,18 @@ class Unit:
     def complete(self, ended: Ended) -> Applied:
         """Record an outcome and commit. Nothing is kept, and the answer says so, if its claim was lost or stopped."""
         try:
-            applied = finish(self._link, [ended])
+            applied = finish(self._link, [ended], census=self._database.census)
         except BaseException:
             self.rollback()
             raise
         if applied.lost or applied.stopped:
             self.rollback()
         else:
+            if failpoints.ARMED:
+                failpoints.hit("transaction.before_commit")
             self.commit()
+            if failpoints.ARMED:
+                failpoints.hit("transaction.after_commit")
         return applied
 
     def resolve(self, ended: Ended) -> bool:

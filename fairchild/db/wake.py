@@ -6,8 +6,11 @@ import hashlib
 from functools import lru_cache
 from typing import Any
 
-CANCEL = "cancel"
-"""The payload of a notification that running jobs were asked to stop. All others mean that there is something to do."""
+BEAT = "beat"
+"""The payload of a notification that workers or running jobs were asked for something, which their next beat brings:
+they are to beat at once."""
+PROBE = "probe"
+"""The payload of one that only shows that notifications arrive. All others mean that there is something to do."""
 
 
 @lru_cache(maxsize=64)

@@ -14,17 +14,22 @@ import logging
 from dataclasses import dataclass
 from uuid import UUID
 
-from fairchild import clock
+from fairchild import clock, failpoints
 from fairchild.db import lease, settle
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
+from fairchild.events import emit
 
 log = logging.getLogger("fairchild.upkeep")
 
-MIN_LOOKS = 3
+LOOKS_A_BEAT = 2
+"""How often a worker looks at the others' beats. A death is declared at the first look after half a lease, and seen at
+the first look after the last beat: with one look a beat both together cost up to two more beats than half a lease."""
+MIN_LOOKS = 2 * LOOKS_A_BEAT + 1
+"""However long the first of them took, those who could not beat meanwhile get two beats' time to do so."""
 TIDY_SECONDS = 60.0
 SWEEP_SHARE = 20
-LOOKED_AWAY = 3.0  # intervals without a look
+LOOKED_AWAY = 3 * LOOKS_A_BEAT  # intervals without a look, which are three beats
 
 
 @dataclass
@@ -53,10 +58,15 @@ class Observer:
         now = clock.now()
         for dead in self.judge(sessions, now):
             if lease.declare_dead(link, dead):
+                emit("session_dead", session=dead.id, silent_seconds=dead.lease / 2)
                 log.warning("worker session %s is dead: no beat for %.1f s", dead.id, dead.lease / 2)
         rescued = 0
         orphans, waiting = lease.left_behind(link)
+        if failpoints.ARMED and orphans:
+            failpoints.hit("rescue.before")
         while orphans and (batch := lease.rescue(link)):
+            if failpoints.ARMED:
+                failpoints.hit("rescue.after")
             rescued += len(batch)
             log.warning("%d jobs of lost workers were given back", len(batch))
         self.rescued += rescued
@@ -81,7 +91,7 @@ class Observer:
             )  # fmt: skip
 
     def judge(self, sessions: list[Watched], now: float) -> list[Watched]:
-        """Those whose count has stood still for half their lease, over three looks and more."""
+        """Those whose count has stood still for half their lease, over ``MIN_LOOKS`` looks and more."""
         dead = []
         seen: dict[UUID, _Seen] = {}
         gap, self._last_look = now - self._last_look, now

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import logging
+import os
 import random
 import threading
 import time
@@ -14,10 +15,10 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
-from fairchild import codec
+from fairchild import codec, failpoints
 from fairchild.context import INTERRUPTS, CurrentJob, Enqueuer, entered, leave
 from fairchild.db.claim import Claimed
 from fairchild.db.connect import is_reply_lost, is_transient, was_cancelled, was_idle
@@ -30,26 +31,43 @@ from fairchild.errors import (
     AttemptTimedOut,
     DependencyHasNoResult,
     Interrupt,
-    InvalidArguments,
     LeaseLost,
     NotSerializable,
     StoreError,
 )
+from fairchild.future import Ref
 from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
+from fairchild.worker.journal import Notes
+from fairchild.worker.journal import bounded as _bounded
 from fairchild.worker.watch import Watch
 
 log = logging.getLogger("fairchild.worker")
 
+MAX_REASON = 1_000
 MAX_MESSAGE = 8_000
 MAX_TRACEBACK = 32_000
+"""Bytes each, so that an entry never takes 64 KiB."""
 ASK_AGAIN_SECONDS = 1.0
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
+_forks = 0
+"""How many forks lie between this process and the one in which its program began."""
 _gate = threading.Lock()
 """Around the raising of an interrupt in a thread, and around the end of the task there."""
+
+
+def _count_fork() -> None:
+    global _forks, _making, _gate  # noqa: PLW0603
+    _forks += 1
+    _making, _gate = threading.Lock(), threading.Lock()  # other threads of the parent may have held them
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
 
 Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
 
@@ -64,6 +82,8 @@ class Elsewhere(Protocol):
 class Attempt:
     """A claimed job on its way through a runner thread."""
 
+    job_type: type[CurrentJob] = CurrentJob
+
     def __init__(self, claimed: Claimed, values: Values, client: Enqueuer, worker: str) -> None:
         self.claimed = claimed
         self.values = values
@@ -71,9 +91,13 @@ class Attempt:
         self.worker = worker
         self.job: CurrentJob | None = None
         """The job as its task sees it, once it has asked."""
+        self.notes: Notes | None = None
+        """Where it notes what it has to say. Set before it starts."""
         self.key = (claimed.job_id.int, claimed.claim_id.int)
         self.ended = False
         """Its outcome has been handed over, or it was taken back before it started. Under the pool's lock."""
+        self.running = False
+        """A runner thread has it. Under the pool's lock."""
         self.ran = False
         self.seconds = 0.0
         self.released = False
@@ -176,28 +200,51 @@ class Attempt:
     def _run(self, task: Task[Any, Any], coroutines: CoroutineLoop, started: float) -> Ended:
         try:
             positional, keywords = self._prepare(task, started)
-        except (DependencyHasNoResult, InvalidArguments) as error:
-            kind = "upstream_failed" if isinstance(error, DependencyHasNoResult) else "invalid_args"
-            return self._failed(error, kind, kind)
         except Exception as error:  # noqa: BLE001 - a row that cannot be read fails alone
-            return self._failed(error, "invalid_args", "invalid_args")
+            return self._unfit(error)
+        forks = _forks
         try:
             with entered(self):
                 self._thread = threading.get_ident()
                 if self._deadline is not None or self._asked is not None:
                     assert self._watch is not None
                     self._watch.add(self)
+                if failpoints.ARMED:
+                    failpoints.hit("run.before")
                 value = task.fn(*positional, **keywords)
                 if task.is_async:
                     value = self._await(coroutines, value)
+                if failpoints.ARMED:
+                    failpoints.hit("run.after")
+            if forks != _forks:
+                self._end_fork(None)
             self._shield()
             return self._value(task, value)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            if forks != _forks:
+                self._end_fork(error)
             self._shield()
             leave()  # an interrupt may have come in the middle of leaving
             if self._lost_unit(error):
                 return self.give_back(f"the job's transaction was lost, and nothing of it was kept: {_text(error)}")
             return self._error(task, self._reason_of(error))
+
+    def _end_fork(self, error: BaseException | None) -> NoReturn:
+        """End a process that the task has forked and let come back here: the outcome is that of the job's own one."""
+        code = 0 if error is None else 1
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            log.error(
+                "a process that job %s (%s) has forked ended by an error; the job itself goes on",
+                self.claimed.job_id, self.claimed.task, exc_info=error,
+            )  # fmt: skip
+        os._exit(code)
+
+    def _unfit(self, error: Exception) -> Ended:
+        """The outcome of an attempt whose arguments cannot be had."""
+        kind = "upstream_failed" if isinstance(error, DependencyHasNoResult) else "invalid_args"
+        return self._failed(error, kind, kind)
 
     def _lost_unit(self, error: BaseException) -> bool:
         """Whether the task failed because its transaction's connection was lost: no failure of its own."""
@@ -270,6 +317,8 @@ class Attempt:
 
     def _closed(self, task: Task[Any, Any], ended: Ended, started: float) -> Ended:
         self._close()
+        if self.notes is not None:
+            self.notes.close()
         if self.job is not None:
             ended.meta = self.job.changed_meta()
         if log.isEnabledFor(logging.INFO):
@@ -281,16 +330,20 @@ class Attempt:
         return ended
 
     def _prepare(self, task: Task[Any, Any], started: float) -> tuple[list[Any], dict[str, Any]]:
+        self._load(started)
+        job = None if task.signature.job_parameter is None else self.current()
+        return task.signature.call_arguments(self._arguments, job)
+
+    def _load(self, started: float) -> None:
+        """The arguments with the values of other jobs in their places, and the time limit."""
         claimed = self.claimed
         stored = codec.decode(claimed.args)
         if claimed.refs is not None:
-            for path, reference in codec.decode(claimed.refs):
-                stored = codec.place(stored, path, self._upstream(UUID(reference)))
+            for path, reference, *way in codec.decode(claimed.refs):
+                stored = codec.place(stored, path, self._upstream(UUID(reference), way[0] if way else None))
         self._arguments = stored
         if claimed.timeout is not None:
             self._deadline = started + claimed.timeout
-        job = None if task.signature.job_parameter is None else self.current()
-        return task.signature.call_arguments(stored, job)
 
     def current(self) -> CurrentJob:
         """The job as its task sees it. Made when somebody asks; after the attempt's end it takes no children."""
@@ -314,7 +367,7 @@ class Attempt:
 
     def _make_job(self) -> CurrentJob:
         claimed = self.claimed
-        job = CurrentJob(
+        job = self.job_type(
             id=claimed.job_id,
             task=claimed.task,
             queue=claimed.queue,
@@ -336,13 +389,17 @@ class Attempt:
             client=self.client,
             max_payload_bytes=self.client.max_payload_bytes,
             _unit=self._open_unit,
+            _claim=claimed.claim_id,
+            _notes=self.notes,
         )
         if self._deadline is not None:
             job.set_deadline(self._deadline)
         return job
 
-    def _upstream(self, job_id: UUID) -> Any:
+    def _upstream(self, job_id: UUID, way: list[Any] | None) -> Any:
         state, result, task = self.values.get(job_id, ("missing", None, "?"))
+        if way is not None:
+            return codec.stand_in(way, state, result)
         if state == "completed" and result is not None:
             return codec.decode(result)
         if state == "completed":
@@ -359,7 +416,7 @@ class Attempt:
         must = isinstance(value, Record)
         plain = value.value if isinstance(value, Record) else value
         result: bytes | None = None
-        refs: list[tuple[codec.Path, UUID]] = []
+        refs: list[Ref] = []
         if task.settings.record or must:
             try:
                 result, refs = codec.encode(plain, limit=self.client.max_payload_bytes, root="result")
@@ -373,11 +430,13 @@ class Attempt:
                     error,
                     extra={"job_id": str(self.claimed.job_id)},
                 )
-        waits = bool(children or refs)
+        return self._completed(result, refs, children)
+
+    def _completed(self, result: bytes | None, refs: list[Ref], children: list[NewJob]) -> Ended:
         return Ended(
             job_id=self.claimed.job_id,
             claim_id=self.claimed.claim_id,
-            state="waiting" if waits else "completed",
+            state="waiting" if children or refs else "completed",
             result=result,
             value_refs=refs,
             children=children,
@@ -387,7 +446,7 @@ class Attempt:
         if isinstance(error, Ending):
             return self._planned(task, error)
         if isinstance(error, AttemptCancelled):
-            return self._ended("cancelled", reason=str(error), error=self._entry(error, "cancelled"))
+            return self.cancelled(str(error))
         if isinstance(error, AttemptInterrupted):
             return self._ended("ready", spent=False, error=self._entry(error, "interrupted"))
         if isinstance(error, LeaseLost):
@@ -416,7 +475,7 @@ class Attempt:
         if isinstance(ending, Snooze):
             return self._again(ending.delay, None, spent=False)
         if isinstance(ending, Cancel):
-            return self._ended("cancelled", reason=_bounded(ending.reason, 255))
+            return self._ended("cancelled", reason=_bounded(ending.reason, MAX_REASON))
         if isinstance(ending, Retry) and self.claimed.attempt < self.claimed.max_attempts:
             delay = ending.delay
             if delay is None:
@@ -437,7 +496,8 @@ class Attempt:
         return ended
 
     def _failed(self, error: BaseException, kind: str, reason: str) -> Ended:
-        log.error("job %s (%s) failed: %s", self.claimed.job_id, self.claimed.task, _text(error), extra=self._extra())
+        said = _one_line(_text(error))
+        log.error("job %s (%s) failed: %s", self.claimed.job_id, self.claimed.task, said, extra=self._extra())
         return self._ended("failed", reason=reason, error=self._entry(error, kind))
 
     def _ended(
@@ -449,6 +509,10 @@ class Attempt:
         """The outcome of an attempt that never started or must stop: available again, nothing spent."""
         error = None if message is None else self._entry(AttemptInterrupted(message), "interrupted")
         return self._ended("ready", spent=False, error=error)
+
+    def cancelled(self, reason: str) -> Ended:
+        """The outcome of an attempt that is not waited for any more, and not to be run again."""
+        return self._ended("cancelled", reason=reason, error=self._entry(AttemptCancelled(reason), "cancelled"))
 
     def put_off(self, message: str, delay: float) -> Ended:
         """The outcome of an attempt that could not be started here: again after ``delay`` seconds, nothing spent."""
@@ -542,15 +606,6 @@ def _text(error: BaseException) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text[:500])
-
-
-def _bounded(text: str, most: int) -> str:
-    """Text that PostgreSQL keeps, of at most ``most`` characters, with a mark where something was left out."""
-    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if len(clean) <= most:
-        return clean
-    half = most // 2
-    return f"{clean[:half]} [... {len(clean) - 2 * half} characters left out ...] {clean[-half:]}"
 
 
 def _trace(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import fcntl
 import importlib
 import importlib.util
 import logging
+import math
 import os
 import resource
 import select
@@ -33,11 +34,13 @@ import msgspec
 
 from fairchild import context
 from fairchild.client import Fairchild
+from fairchild.db.journal import LineNote, ProgressNote
 from fairchild.errors import NotWhileImporting
 from fairchild.tasks import Home, Task, registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
+from fairchild.worker.journal import Notes
 from fairchild.worker.watch import Watch
-from fairchild.worker.wire import Ask, Begun, Done, Logged, Program, Run, ToChild, Unfit, Wire
+from fairchild.worker.wire import Ask, Begun, Done, Logged, Noted, Program, Run, ToChild, Unfit, Wire
 
 IDLE_SECONDS = 30.0
 """A child that has had nothing to do for so long ends."""
@@ -127,6 +130,7 @@ class _Child:
             self._wire.send(Unfit(f"{type(error).__name__}: {error}"))
             return
         attempt = Attempt(run.claimed, run.values, self._client, run.worker)
+        attempt.notes = Notes(_Told(self._wire), run.claimed, math.inf)  # the worker counts
         with self._lock:
             self._attempt = attempt
             asked = self._asked.get(run.claimed.claim_id)
@@ -208,6 +212,22 @@ def _taken() -> int:
 
 def _start_thread(name: str, target: Callable[[], None]) -> None:
     threading.Thread(target=target, name=f"fairchild-{name}", daemon=True).start()
+
+
+class _Told:
+    """Gives a job's notes to the worker, whose journal they are for."""
+
+    def __init__(self, wire: Wire[ToChild]) -> None:
+        self._wire = wire
+
+    def line(self, note: LineNote, record: logging.LogRecord | None = None) -> None:  # noqa: ARG002 - _Relay's
+        self._wire.send(Noted(note=note))
+
+    def progress(self, note: ProgressNote) -> None:
+        self._wire.send(Noted(progress=note))
+
+    def hurry(self) -> None:
+        """The worker does, when it has heard of the end."""
 
 
 class _Relay(logging.Handler):

@@ -13,16 +13,17 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
-from fairchild import codec
+from fairchild import codec, failpoints
 from fairchild.context import Enqueuer
 from fairchild.db.claim import PROMOTE_BATCH, Claimed, Lane, claim, find_claim, look, promote_due
-from fairchild.db.connect import REPLY_LOST, Database, Link
+from fairchild.db.connect import Database, Link
 from fairchild.db.finish import Ended
 from fairchild.db.settle import read_results, referred
 from fairchild.tasks import Registry
-from fairchild.worker.attempt import Attempt
+from fairchild.worker.attempt import Attempt, Values
 from fairchild.worker.finisher import Finisher
 from fairchild.worker.pool import Pool
 
@@ -249,8 +250,12 @@ class Claimer:
         ]
         claim_id = uuid4()
         try:
+            if failpoints.ARMED:
+                failpoints.hit("claim.before")
             rows = claim(link, lanes=lanes, tasks=tasks, room=room, claim_id=claim_id, session=self.session)
-        except REPLY_LOST:
+            if failpoints.ARMED:
+                failpoints.hit("claim.after")
+        except BaseException:  # whatever it was: what this claim may have taken must not stay claimed by nobody
             self._doubtful.append(claim_id)
             raise
         for row in rows:
@@ -264,14 +269,10 @@ class Claimer:
         return len(rows)
 
     def _hand_over(self, link: Link, rows: list[Claimed]) -> None:
-        """Read the values that the jobs wait for, all in one statement, and give the jobs to the runners."""
-        wanted = {row.job_id: referred(codec.decode(row.refs)) for row in rows if row.refs is not None}
-        ids = list({each for found in wanted.values() for each in found})
-        values = read_results(link, ids) if ids else {}
+        """Give the jobs to the runners."""
         attempts = []
-        for row in rows:
-            own = {each: values[each] for each in wanted.get(row.job_id, ()) if each in values}
-            attempt = Attempt(row, own, self._client, self._worker)
+        for row, values in with_values(link, rows, self._database.config.default_timeout):
+            attempt = Attempt(row, values, self._client, self._worker)
             if row.expired:
                 self._finisher.put(attempt.expired())
             else:
@@ -284,3 +285,16 @@ class Claimer:
         if pool.waiting() and pool.busy() >= pool.size and time.monotonic() - pool.last_start > STUCK_SECONDS:
             for attempt in pool.take_back():
                 self._finisher.put(attempt.give_back())
+
+
+def with_values(link: Link, rows: list[Claimed], timeout: float | None) -> Iterator[tuple[Claimed, Values]]:
+    """Each job with the values of other jobs that it waits for; all are read in one statement.
+
+    One that has no time limit of its own gets this ``timeout``.
+    """
+    wanted = {row.job_id: referred(codec.decode(row.refs)) for row in rows if row.refs is not None}
+    ids = list({each for found in wanted.values() for each in found})
+    values = read_results(link, ids) if ids else {}
+    for row in rows:
+        limited = row if timeout is None or row.timeout is not None else row._replace(timeout=timeout)
+        yield limited, {each: values[each] for each in wanted.get(row.job_id, ()) if each in values}

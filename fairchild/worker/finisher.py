@@ -14,17 +14,20 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from fairchild import failpoints
 from fairchild.config import hide_password
 from fairchild.db.connect import Database, Link, is_transient
 from fairchild.db.finish import Applied, Ended, finish
 from fairchild.errors import UsageError
+from fairchild.loop import Complaints
 from fairchild.worker.pool import Pool
 
 log = logging.getLogger("fairchild.worker")
 
 GATHER_SECONDS = 0.002
 BATCH = 500
-MAX_PAUSE = 10.0
+MAX_PAUSE = 1.0
+"""Between tries. What is not recorded holds its slot, so nothing is claimed meanwhile."""
 
 
 class Finisher:
@@ -37,6 +40,7 @@ class Finisher:
         self._thread: threading.Thread | None = None
         self._link: Link | None = None
         self._give_up = threading.Event()
+        self._complaints = Complaints()
         self.pool: Pool | None = None
         self.statements = 0
 
@@ -59,14 +63,25 @@ class Finisher:
 
     def stop(self, timeout: float) -> bool:
         """Record what is there and end; whether it did within ``timeout`` seconds."""
-        self._queue.put(None)
-        if self._thread is None:
+        self.end()
+        if self.join(timeout):
             return True
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._give_up.set()
-            self._thread.join(1.0)
-        return not self._thread.is_alive()
+        self.give_up()
+        return self.join(1.0)
+
+    def end(self) -> None:
+        """Record what is there, and end. Does not wait."""
+        self._queue.put(None)
+
+    def join(self, timeout: float) -> bool:
+        """Wait until it has ended; whether it has."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return not self.alive()
+
+    def give_up(self) -> None:
+        """Do not try again what cannot be recorded now."""
+        self._give_up.set()
 
     def _run(self) -> None:
         stopping = False
@@ -114,12 +129,17 @@ class Finisher:
                 if not is_transient(error):
                     self._in_halves(batch, error, instead)
                     return
-                log.warning(
-                    "cannot record %d finished jobs now (%s); they are kept and tried again", len(batch), _line(error)
-                )
+                if self._complaints.worth(_line(error)):
+                    log.warning(
+                        "cannot record %d finished jobs now (%s); they are kept and tried again",
+                        len(batch),
+                        _line(error),
+                    )
                 self._give_up.wait(random.uniform(0, pause))
                 pause = min(pause * 2, MAX_PAUSE)
             else:
+                if self._complaints.over():
+                    log.warning("finished jobs can be recorded again; none was dropped")
                 self._on_applied(batch, applied)
                 return
         log.error(
@@ -130,8 +150,16 @@ class Finisher:
         if self._link is None or self._link.connection.closed:
             self._link = self._database.open("finisher", tuned=True)
         before = self._link.statements
+        if self.pool is not None and self.pool.journal is not None:
+            self.pool.journal.flush()
         try:
-            return finish(self._link, batch, self.pool.room() if self.pool is not None else 0)
+            if failpoints.ARMED:
+                failpoints.hit("finish.before")
+            room = self.pool.room() if self.pool is not None else 0
+            applied = finish(self._link, batch, room, self._database.census)
+            if failpoints.ARMED:
+                failpoints.hit("finish.after")
+            return applied
         finally:
             self.statements += self._link.statements - before
 

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairchild.client import Fairchild
-from fairchild.context import INTERRUPTS
+from fairchild.context import INTERRUPTS, entered
 from fairchild.db.finish import Ended
 from fairchild.db.lease import MAX_LOSSES
 from fairchild.errors import AttemptTimedOut, TaskError
@@ -40,7 +40,7 @@ from fairchild.tasks import Home, Task, home_of
 from fairchild.worker.attempt import Attempt
 from fairchild.worker.supervisor import describe
 from fairchild.worker.watch import Watch
-from fairchild.worker.wire import Ask, Begun, Done, Logged, Program, Run, ToWorker, Unfit, Wire
+from fairchild.worker.wire import Ask, Begun, Done, Logged, Noted, Program, Run, ToWorker, Unfit, Wire
 
 START_SECONDS = 60.0
 """What a child gets to start and to import the task's module."""
@@ -270,7 +270,10 @@ class _Turn:
         while True:
             message = self._process.wire.receive()
             if isinstance(message, Logged):
-                _log(message)
+                with entered(self._attempt):  # so that it is kept with the job
+                    _log(message)
+            elif isinstance(message, Noted):
+                self._note(message)
             elif isinstance(message, Begun):
                 self._begun = True
                 self._started(self._process)
@@ -284,8 +287,17 @@ class _Turn:
             else:
                 assert isinstance(message, Done)
                 self._heard = True
+                if self._attempt.notes is not None:
+                    self._attempt.notes.close()
                 self._attempt.applied = message.applied
                 return message.ended
+
+    def _note(self, noted: Noted) -> None:
+        notes = self._attempt.notes
+        if notes is not None and noted.note is not None:
+            notes.line(noted.note.level, noted.note.logger, noted.note.message, noted.note.fields)
+        elif notes is not None and noted.progress is not None:
+            notes.progress(noted.progress.value, noted.progress.total, noted.progress.message)
 
     def _died(self, code: int) -> Ended:
         attempt, task = self._attempt, self._task

@@ -15,9 +15,11 @@ from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from fairchild.db.finish import Applied, Ended
+from fairchild.events import emit
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
 from fairchild.worker.isolated import Children
+from fairchild.worker.journal import Journal, Notes
 from fairchild.worker.pace import Pace
 from fairchild.worker.watch import Watch, Watched
 
@@ -47,6 +49,8 @@ class Pool:
         self.on_room: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Ended], Applied], None] = lambda batch, _: self.recorded(batch)
         self.coroutines = CoroutineLoop(self._start_thread)
+        self.journal: Journal | None = None
+        """Where jobs note what they have to say."""
         self.children: Children | None = None
         """Where tasks with ``isolation="process"`` run, and jobs that were held in a death of a worker."""
         self.watch = Watch(self._start_thread, self._replace)
@@ -90,6 +94,8 @@ class Pool:
                 queue = attempt.claimed.queue
                 self._per_queue[queue] = self._per_queue.get(queue, 0) + 1
         for attempt in attempts:
+            if self.journal is not None:
+                attempt.notes = Notes(self.journal, attempt.claimed)
             self._queue.put(attempt)
 
     def recorded(self, batch: list[Ended]) -> None:
@@ -187,31 +193,59 @@ class Pool:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while True:
-            attempt = self._queue.get()
-            if attempt is None:
-                return
-            self.last_start = started = time.monotonic()
-            with self._lock:
-                if attempt.released:
-                    continue
-                self._busy += 1
-            ended = self._attempt(attempt)
-            with self._lock:
+        attempt: Attempt | None = None
+        try:
+            while (attempt := self._queue.get()) is not None:
+                replaced = self._run_one(attempt)
+                attempt = None  # its values are not kept until the next job comes
+                if replaced:
+                    return
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the slot and the job must not be lost
+            self._died(attempt, error)
+
+    def _run_one(self, attempt: Attempt) -> bool:
+        """Run an attempt and hand over what it came to; whether this thread was replaced meanwhile."""
+        self.last_start = started = time.monotonic()
+        with self._lock:
+            if attempt.released:
+                return False
+            attempt.running = True
+            self._busy += 1
+        ended = self._attempt(attempt)
+        dropped = self._over(attempt, time.monotonic() - started)
+        if attempt.applied is not None:
+            self.on_recorded([ended], attempt.applied)
+        elif not dropped:
+            self._done(ended)
+        attempt.forget()
+        return attempt.stuck
+
+    def _over(self, attempt: Attempt, seconds: float) -> bool:
+        """It does not run any more; whether it was given up before."""
+        with self._lock:
+            if attempt.running:
+                attempt.running = False
                 self._busy -= 1
                 self.stuck -= attempt.stuck
-                attempt.ended = attempt.ran = True
-                attempt.seconds = time.monotonic() - started
-                dropped = attempt.released
-            if attempt.applied is not None:
-                self.on_recorded([ended], attempt.applied)
-            elif not dropped:
-                self._done(ended)
-            replaced = attempt.stuck
-            attempt.forget()
-            del attempt, ended  # their values are not kept until the next job comes
-            if replaced:
-                return
+            attempt.ended = attempt.ran = True
+            attempt.seconds = seconds
+            return attempt.released
+
+    def _died(self, attempt: Attempt | None, error: BaseException) -> None:
+        """This thread ends by an error that is not its task's: another takes its place, and its job has failed."""
+        log.error("a runner thread died of %s and is replaced", type(error).__name__, exc_info=error)
+        if attempt is not None and not self._over(attempt, 0.0):
+            # Should its outcome have been handed over already, that one counts.
+            self._done(attempt.refused(f"its runner thread died of {type(error).__name__}: {error}"))
+        claimed = None if attempt is None else attempt.claimed
+        emit(
+            "runner_died",
+            job_id=None if claimed is None else claimed.job_id,
+            task=None if claimed is None else claimed.task,
+            error=error,
+        )
+        if attempt is None or not attempt.stuck:
+            self._start_thread("runner", self._run)
 
     def _attempt(self, attempt: Attempt) -> Ended:
         task = self._registry.find(attempt.claimed.task)
@@ -236,5 +270,6 @@ class Pool:
             "holds its claim; its thread is replaced by another. %d threads of this worker are stuck",
             attempt.claimed.job_id, attempt.claimed.task, self.stuck,
         )  # fmt: skip
+        emit("job_stuck", job_id=attempt.claimed.job_id, task=attempt.claimed.task, stuck=self.stuck)
         self._start_thread("runner", self._run)
         self.on_room()

@@ -6,6 +6,7 @@ like any other; the lease covers whatever happens to it, so the parent's death o
 children notice that they have a new parent and drain.
 
     parent --fork--> child: worker runs --SIGTERM--> drains, exits 0
+       |                       |--is asked to stop through the database--> drains, exits STOPPED
        |                       |--has run max_jobs or grown past max_memory--> drains, exits RECYCLED
        '--waitpid--> exited on its own: start another, after a pause if it lived less than a few seconds
 """
@@ -31,6 +32,8 @@ MAX_PAUSE = 30.0
 KILL_AFTER = 15.0
 """Seconds that a child gets beyond its shutdown_timeout before it is killed."""
 RECYCLED = 75
+STOPPED = 76
+"""The exit code of a child that was stopped through the database: it is not to be replaced."""
 
 
 @dataclass
@@ -57,6 +60,8 @@ class Supervisor:
         self.signals = 0
         """SIGTERM and SIGINT received so far."""
         self._asked = False
+        self.deserted = False
+        """Whether all children were stopped through the database."""
         self.restarts = 0
 
     def stop(self) -> None:
@@ -75,6 +80,9 @@ class Supervisor:
             while not self._asked and not self.signals:
                 self._start_due()
                 self._reap()
+                if not self._children and not self._due:
+                    self.deserted = True
+                    break
                 time.sleep(POLL_SECONDS)
             return self._drain()
         finally:
@@ -112,6 +120,9 @@ class Supervisor:
     def _reap(self) -> None:
         for child, code in self._ended():
             lived = time.monotonic() - child.started
+            if code == STOPPED:
+                log.info("worker process %d was stopped through the database and is not replaced", child.slot)
+                continue
             if code == RECYCLED:
                 log.info("worker process %d has had its share and is replaced", child.slot)
                 self._due[child.slot] = 0.0
@@ -146,7 +157,7 @@ class Supervisor:
         deadline = time.monotonic() + self._limit
         while self._children:
             for child, code in self._ended():
-                if code not in (0, RECYCLED):
+                if code not in (0, RECYCLED, STOPPED):
                     well = False
                     log.error("worker process %d (pid %d) ended with %s", child.slot, child.pid, describe(code))
             if self.signals > passed:

@@ -6,7 +6,7 @@ Run -----------------------------------> imports the task's module
     <----------------------- Unfit       it is not there
     <----------------------- Begun       from here on the child's death is the job's doing
 Ask -----------------------------------> stop: whenever the worker hears of it
-    <----------------------- Logged ...
+    <----------------------- Logged, Noted ...
     <----------------------- Done        the outcome
 """
 
@@ -23,6 +23,7 @@ import msgspec
 
 from fairchild.db.claim import Claimed
 from fairchild.db.finish import Applied, Ended
+from fairchild.db.journal import LineNote, ProgressNote
 from fairchild.tasks import Home
 
 _LENGTH = Struct(">Q")
@@ -74,6 +75,13 @@ class Logged(msgspec.Struct, tag=True):
     fields: dict[str, Any]
 
 
+class Noted(msgspec.Struct, tag=True):
+    """What the job noted, for the worker's journal."""
+
+    note: LineNote | None = None
+    progress: ProgressNote | None = None
+
+
 class Done(msgspec.Struct, tag=True):
     """The outcome, and what recording it came to if the task's own transaction did that."""
 
@@ -82,7 +90,7 @@ class Done(msgspec.Struct, tag=True):
 
 
 ToChild = Program | Run | Ask
-ToWorker = Begun | Unfit | Logged | Done
+ToWorker = Begun | Unfit | Logged | Noted | Done
 T = TypeVar("T")
 
 

@@ -20,26 +20,29 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import msgspec
 
-from fairchild import clock
+from fairchild import __version__, clock
 from fairchild.context import refuse_while_importing
-from fairchild.db import lease
+from fairchild.db import lease, workers
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
+from fairchild.db.workers import WorkerState
 from fairchild.errors import UsageError
-from fairchild.loop import Loop
+from fairchild.events import emit
+from fairchild.loop import MAX_PAUSE, Loop
 from fairchild.tasks import check_text
-from fairchild.upkeep.observer import Observer
+from fairchild.upkeep.observer import LOOKS_A_BEAT, Observer
 from fairchild.worker.claimer import Claimer
 from fairchild.worker.finisher import Finisher
 from fairchild.worker.isolated import Children
+from fairchild.worker.journal import Journal
 from fairchild.worker.listener import Listener
 from fairchild.worker.pool import Pool
 
@@ -48,15 +51,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairchild.worker")
 
-ASK_SECONDS = 1.0
-MAX_BEAT_PAUSE = 1.0  # after an outage it must beat before the others have looked three times
+ASK_SECONDS = 0.8
+"""What interrupts get to end the jobs that run past the grace; with all the rest it is to end within two seconds."""
+JOIN_SECONDS = 0.1
+"""For threads of a pool in which some do not stop: those that do need no longer."""
+LISTEN_PAUSE = 5.0  # where listening is refused, and not only now: nothing depends on it
 MAX_CONCURRENCY = 1000
 FENCED_AFTER = 0.45
 """Of the lease, without a beat that was acknowledged; after half of it the others may take over."""
 FENCE_LOOKS = 40
 """In a lease."""
 SILENT_AFTER = 60.0
-FLUSH_SECONDS = 10.0
+STOPPED = "its worker was stopped"
+CUT_SECONDS = 1.2
+"""What a stop that is cut short may still take, and a little more."""
 Queues = Mapping[str, "int | None"] | Sequence[str] | None
 
 
@@ -87,6 +95,7 @@ class Worker:
         if not 1 <= concurrency <= MAX_CONCURRENCY or concurrency != int(concurrency):
             raise UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, got {concurrency!r}")
         self.heartbeat_interval = min(5.0, lease / 6) if heartbeat_interval is None else heartbeat_interval
+        self.look_interval = self.heartbeat_interval / LOOKS_A_BEAT
         if not 0 < self.heartbeat_interval <= lease / 4:
             raise UsageError(
                 f"heartbeat_interval ({self.heartbeat_interval} s) must be positive and at most a quarter of the lease "
@@ -107,7 +116,11 @@ class Worker:
         self._state = threading.Lock()
         self._counting = threading.Lock()
         self._started = False
-        self._cut = False
+        self._cut_at: float | None = None
+        self.flushed = True
+        """Whether the last stop could record what became of all jobs; the others find what it could not, and run it."""
+        self.asked_to_stop = False
+        """Whether somebody has stopped it through the database."""
         self.session: UUID | None = None
         self.counts = {"completed": 0, "failed": 0, "cancelled": 0, "lost": 0}
 
@@ -128,12 +141,16 @@ class Worker:
                 raise UsageError("no task is registered: import the modules that define them before starting a worker")
             self.name = self._given_name or own_name()
             database = self.client.database
-            self._cut = False
+            self._cut_at = None
+            self.flushed = True
+            self.asked_to_stop = False
+            self._draining = Loop("drain", self._drain)
             self._heart: Link | None = None
             self._finisher = Finisher(database, self._applied)
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
             self._pool.children = Children(self.client)
             self._finisher.pool = self._pool
+            self._journal = self._pool.journal = Journal(database)
             self._claimer = Claimer(
                 database,
                 self._pool,
@@ -148,18 +165,22 @@ class Worker:
             self._pool.on_room = self._room
             self._pool.on_recorded = self._applied
             self._fencing = Loop("fence", self._fence)
-            self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_BEAT_PAUSE, self.heartbeat_interval))
+            self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_PAUSE, self.heartbeat_interval))
             self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
-            self._listening = Loop("listener", self._listener.step)
-            self._observer = Observer(uuid4(), self.heartbeat_interval)
+            self._listening = Loop("listener", self._listener.step, max_pause=LISTEN_PAUSE)
+            self._observer = Observer(uuid4(), self.look_interval)
             self._observing = Loop("observer", self._observe)
-            self._heart = database.open("heartbeat")
+            database.hurry(
+                self.heartbeat_interval
+            )  # after an outage it must beat before others have looked three times
+            self._heart = self._open_heart()
             try:
                 self._open_session()
             except BaseException:
                 self._heart.connection.close()
                 raise
             self._finisher.start()
+            self._journal.start()
             self._pool.start()
             self._beating.start()
             self._fencing.start()
@@ -175,65 +196,99 @@ class Worker:
         )  # fmt: skip
         return self
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """Stop claiming, let running jobs end for up to ``timeout`` seconds, give back the rest; whether all ended."""
+    def stop(self, timeout: float | None = None, *, cancel: bool = False) -> bool:
+        """Stop claiming, let running jobs end for up to ``timeout`` seconds, give back the rest; whether all ended.
+
+        ``cancel``: what runs after that is cancelled instead of given back to be run by others.
+        """
         with self._state:
             if not self._started:
                 return True
             self._started = False
-            ended = self._stop(self.shutdown_timeout if timeout is None else timeout)
+            ended = self._stop(self.shutdown_timeout if timeout is None else timeout, cancel)
         log.info("worker %s has stopped", self.name)
         return ended
 
-    def _stop(self, limit: float) -> bool:
+    def _stop(self, limit: float, cancel: bool) -> bool:
         self.client.remove_wake(self.wake)
         self._claiming.stop()
         self._observing.stop()
         self._listening.stop()
         self._listener.interrupt()
-        self._set_state("draining")
-        if self._claiming.join(10.0):
+        telling = self._tell("draining")
+        if self._within(3.0, self._claiming.join):
             self._claimer.give_back()
             self._claimer.close()
         for attempt in self._pool.take_back():
             self._finisher.put(attempt.give_back())
         ended = self._pool.wait_idle(limit, self._is_cut)
         if not ended:
-            ended = self._interrupt()
-        self._pool.stop(0.5 if not ended else 5.0)
-        self._finisher.stop(FLUSH_SECONDS if self._in_touch() else FLUSH_SECONDS / 5)
-        self._observing.join(5.0)
+            ended = self._interrupt(cancel)
+        self._pool.stop(5.0 if ended else JOIN_SECONDS)
+        self._finisher.end()
+        self.flushed = self._within(10.0, self._finisher.join)
+        if not self.flushed:
+            self._finisher.give_up()
+            self._within(1.0, self._finisher.join)
+        self._journal.end()
+        self._within(2.0, self._journal.join)
+        self._within(5.0, self._observing.join)
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()
         self._fencing.stop()
-        self._beating.join(5.0)
-        self._fencing.join(5.0)
+        self._within(5.0, self._beating.join)
+        self._within(5.0, self._fencing.join)
         if self._heart is not None:
             self._heart.connection.close()
-        self._set_state("stopped")
-        self._listening.join(5.0)
-        self._listener.close()
+        if self._within(5.0, telling.join):
+            self._within(5.0, self._tell("stopped").join)
+        if self._within(5.0, self._listening.join):
+            self._listener.close()
         return ended
+
+    def _within(self, seconds: float, ended: Callable[[float], bool]) -> bool:
+        """Whether ``ended(for so many seconds)`` comes true in time.
+
+        A tenth of that must do where it is the database that does not answer, and next to nothing when the stop is cut
+        short.
+        """
+        began = time.monotonic()
+        while True:
+            end = began + (seconds if self._in_touch() else seconds / 10)
+            if self._cut_at is not None:
+                end = min(end, self._cut_at + CUT_SECONDS)
+            left = end - time.monotonic()
+            if ended(max(0.0, min(left, 0.1))):
+                return True
+            if left <= 0:
+                return False
 
     def quit(self) -> None:
         """Cut a ``stop()`` short: running jobs are given back now. Only sets a flag: signal handlers call it."""
-        self._cut = True
+        if self._cut_at is None:
+            self._cut_at = time.monotonic()
 
     def _is_cut(self) -> bool:
-        return self._cut
+        return self._cut_at is not None
 
-    def _interrupt(self) -> bool:
-        """Ask what still runs to stop; give back what does not."""
+    def _interrupt(self, cancel: bool) -> bool:
+        """Ask what still runs to stop; give back, or cancel, what does not."""
         for attempt in self._pool.unfinished():
-            attempt.interrupt("interrupted", "the worker is shutting down")
-        if not self._cut and self._pool.wait_idle(ASK_SECONDS, self._is_cut):
+            attempt.interrupt(
+                "cancelled" if cancel else "interrupted", STOPPED if cancel else "the worker is shutting down"
+            )
+        if not self._is_cut() and self._pool.wait_idle(ASK_SECONDS, self._is_cut):
             return True
         left = self._pool.release()
         for attempt in left:
-            self._finisher.put(attempt.give_back("the worker shut down while the job ran"))
+            if cancel:
+                self._finisher.put(attempt.cancelled(STOPPED))
+            else:
+                self._finisher.put(attempt.give_back("the worker shut down while the job ran"))
             log.warning(
-                "job %s (%s) still ran at shutdown; it was given back and no attempt was spent",
+                "job %s (%s) still ran at shutdown; it was %s",
                 attempt.claimed.job_id, attempt.claimed.task,
+                "cancelled" if cancel else "given back and no attempt was spent",
             )  # fmt: skip
         return not left
 
@@ -283,6 +338,17 @@ class Worker:
             "threads": {"ok": not self.worn_out, "detail": f"{self._pool.stuck} of {self.concurrency} are stuck"},
         }
 
+    def signs_of_life(self) -> dict[str, dict[str, Any]]:
+        """Whether its loops are there and move, whatever the database does; in the form of ``health()``."""
+        if not self._started:
+            return {"loops": {"ok": self.asked_to_stop, "detail": "stopping" if self.asked_to_stop else "not started"}}
+        still = time.monotonic() - min(self._beating.moved, self._fencing.moved, self._observing.moved)
+        moves = still < self.lease + SILENT_AFTER
+        return {
+            "loops": {"ok": self.alive and moves, "detail": f"the slowest moved {still:.1f} s ago"},
+            "threads": self.health()["threads"],
+        }
+
     @property
     def healthy(self) -> bool:
         """Whether all checks of ``health()`` are good."""
@@ -327,28 +393,23 @@ class Worker:
 
     def _open_session(self) -> None:
         schemas = self.client.registry.get_task_schemas()
-        digest = hashlib.sha256(msgspec.json.encode(schemas, enc_hook=repr, order="sorted")).hexdigest()
-        session = lease.Session(
-            id=uuid4(),
-            name=self.name,
-            hostname=socket.gethostname(),
-            pid=os.getpid(),
-            queues=None if self._queues is None else list(self._queues),
-            concurrency=self.concurrency,
-            lease=self.lease,
-            catalog=digest,
-            schemas=schemas,
-            metadata={"python": platform.python_version(), "platform": sys.platform},
-        )
+        queues = None if self._queues is None else list(self._queues)
+        session = new_session(self.name, queues, self.concurrency, self.lease, schemas, kind="worker")
         with self.client.database.link() as link:
             lease.open_session(link, session)
+            if self._claimer.paused:  # in the session before, which was declared dead
+                workers.change_state(link, [str(session.id)], WorkerState.PAUSED)
         self._acknowledged = self._fence_looked = clock.now()
         self.session = self._claimer.session = self._observer.own = session.id
+
+    def _open_heart(self) -> Link:
+        """It waits for no lock for longer than until the next beat but one."""
+        return self.client.database.open("heartbeat", tuned=True, lock_timeout=self.heartbeat_interval / 2)
 
     def _beat(self) -> float:
         started = time.monotonic()
         if self._heart is None or self._heart.connection.closed:
-            self._heart = self.client.database.open("heartbeat")
+            self._heart = self._open_heart()
         try:
             self._beat_once(self._heart)
         except BaseException:
@@ -366,11 +427,31 @@ class Worker:
         self._unfence()
         if heard is None:
             return
-        self._claimer.paused = heard.state == "paused"
-        for job_id, claim_id, reason in heard.asked:
+        self._obey(heard)
+        for job_id, claim_id, reason in lease.asked(link, self.session):
             attempt = self._pool.find(job_id, claim_id)
             if attempt is not None:
                 attempt.interrupt("cancelled", reason)
+
+    def _obey(self, state: str) -> None:
+        """What somebody has asked for through the database: to pause, to go on, to stop."""
+        paused = state == "paused"
+        if paused != self._claimer.paused:
+            self._claimer.paused = paused
+            log.info("worker %s %s", self.name, "is paused and takes no more jobs" if paused else "takes jobs again")
+            if paused:
+                for attempt in self._pool.take_back():
+                    self._finisher.put(attempt.give_back())
+            else:
+                self.wake()
+        if state == "draining" and self._started and not self.asked_to_stop:
+            log.info("worker %s was asked to stop", self.name)
+            self.asked_to_stop = True
+            self._draining.start()
+
+    def _drain(self) -> None:
+        self._draining.stop()  # once
+        self.stop()
 
     def _fence(self) -> float:
         """Stop in time what others may be about to start: no beat of ours has been acknowledged for too long."""
@@ -381,6 +462,7 @@ class Worker:
         # Who has just woken up asks first whether it is still taken for alive: the heart beats at this moment, too.
         if awake and silent >= FENCED_AFTER * self.lease and not self._claimer.fenced:
             self._claimer.fenced = True
+            emit("worker_fenced", worker=self.name, silent_seconds=silent)
             log.warning(
                 "worker %s: no beat was acknowledged for %.1f s; it takes no jobs, and those that run are to stop "
                 "before others take them over. No attempt is spent",
@@ -403,7 +485,7 @@ class Worker:
         with self.client.database.link() as link:
             if self._observer.look(link):
                 self.wake()
-        return self.heartbeat_interval
+        return self.look_interval
 
     def _declared_dead(self) -> None:
         """The others took us for dead. What we run is theirs by now or soon; we go on under a new session."""
@@ -412,6 +494,7 @@ class Worker:
             "session",
             self.name, self.lease / 2,
         )  # fmt: skip
+        emit("worker_lost", worker=self.name, session=self.session)
         self._claimer.session = None
         for attempt in self._pool.take_back():
             self._finisher.put(attempt.give_back())
@@ -423,17 +506,44 @@ class Worker:
         """Whether the database has answered of late: if not, a worker that stops does not wait for it."""
         return clock.now() - self._acknowledged < 2 * self.heartbeat_interval + 1
 
-    def _set_state(self, state: str) -> None:
-        if not self._in_touch():
-            log.warning("worker %s cannot report that it is %s: the database does not answer", self.name, state)
-            return
-        try:
-            link = self.client.database.open("state")
-            with link.connection:
-                if self.session is not None:
-                    lease.set_state(link, self.session, state)
-        except Exception as error:  # noqa: BLE001 - stopping goes on without the database; the lease covers it
-            log.warning("worker %s could not report that it is %s: %s", self.name, state, error)
+    def _tell(self, state: str) -> Loop:
+        """Begin to report how it is, which the others need for a tidy list only."""
+
+        def tell() -> None:
+            try:
+                link = self.client.database.open("state")
+                with link.connection:
+                    if self.session is not None:
+                        lease.set_state(link, self.session, state)
+            finally:
+                telling.stop()
+
+        telling = Loop("state", tell)
+        telling.start()
+        return telling
+
+
+def new_session(
+    name: str, queues: list[str] | None, concurrency: int, seconds: float, schemas: list[dict[str, Any]], *, kind: str
+) -> lease.Session:
+    """A session of this process, to be entered."""
+    return lease.Session(
+        id=uuid4(),
+        name=name,
+        hostname=socket.gethostname(),
+        pid=os.getpid(),
+        queues=queues,
+        concurrency=concurrency,
+        lease=seconds,
+        catalog=hashlib.sha256(msgspec.json.encode(schemas, enc_hook=repr, order="sorted")).hexdigest(),
+        schemas=schemas,
+        metadata={
+            "kind": kind,
+            "version": __version__,
+            "python": platform.python_version(),
+            "platform": sys.platform,
+        },
+    )
 
 
 def own_name() -> str:

@@ -45,7 +45,8 @@ def test_the_commands_are_those_of_the_contract() -> None:
         f"fairchild {name}"
         for name in (
             "install", "migrate", "worker", "enqueue", "run", "demo", "stats",
-            "jobs list", "jobs show", "jobs cancel", "jobs retry",
+            "jobs list", "jobs show", "jobs cancel", "jobs retry", "workflows list", "workflows show",
+            "workflows cancel", "workflows retry",
         )
     }  # fmt: skip
 

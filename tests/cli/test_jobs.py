@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from fairchild import Fairchild, JobState, Registry
+from fairchild import Fairchild, JobState, Registry, current_job
 from fairchild.worker import Worker
 from tests.support.command import fairchild as command
 
@@ -160,3 +160,27 @@ def test_a_reader_that_goes_away_is_no_error(client: Fairchild, fairchild_db: st
     assert process.stderr.read() == ""
     assert process.wait(30) == 1
     process.stderr.close()
+
+
+def test_logs_are_printed_from_a_level_up(client: Fairchild, fairchild_db: str, tmp_path: Path) -> None:
+    def scan() -> None:
+        current_job().log("page read", page=7)
+        current_job().log("torn", level="warning")
+        current_job().progress(1, total=2, message="half")
+
+    client.registry.add(scan, name="shop.scan")
+    with client, Worker(client, concurrency=1):
+        job = str(client.enqueue("shop.scan").wait(30).id)
+
+    def logs(*arguments: str) -> str:
+        return command("jobs", "logs", job, *arguments, folder=tmp_path, url=fairchild_db).stdout
+
+    first, second = logs().splitlines()
+    assert first.endswith('1 INFO shop.scan: page read {"page": 7}')
+    assert second.endswith("1 WARNING shop.scan: torn")
+    lines = json.loads(logs("--level", "warning", "--json"))["lines"]
+    assert [line["message"] for line in lines] == ["torn"]
+    shown = command("jobs", "show", job, folder=tmp_path, url=fairchild_db).stdout
+    assert "1 of 2: half" in shown
+    unknown = command("jobs", "logs", str(uuid4()), folder=tmp_path, url=fairchild_db)
+    assert unknown.returncode == 2

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild, NoResult, Registry, Task, get_fairchild
+from fairchild.db import connect
 from fairchild.errors import ConfigError, DatabaseUnavailable, NotConnected, SchemaError, StoreError
 from fairchild.testing import databases
 from tests.support.app import App
@@ -250,9 +251,7 @@ def test_a_pool_that_is_used_up_says_so(app: App, monkeypatch: pytest.MonkeyPatc
     client = Fairchild(app.url, pool_size=1, registry=Registry())
     try:
         with client.database.link():
-            pool = client.database._pool
-            assert pool is not None
-            pool.timeout = 0.1
+            monkeypatch.setattr(connect, "POOL_TIMEOUT", 0.1)
             with pytest.raises(StoreError, match="all 1 connections of this client are in use; raise pool_size"):
                 client.enqueue("t")
     finally:

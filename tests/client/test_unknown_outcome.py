@@ -44,7 +44,7 @@ def jobs(app: App) -> int:
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_a_job_whose_reply_was_lost_is_made_once(
+def test_f27_a_job_whose_reply_was_lost_is_made_once(
     app: App, client: Fairchild, proxy: Proxy, note: Task[..., Any], given: bool
 ) -> None:
     options = {"id": uuid4()} if given else {}
@@ -102,7 +102,7 @@ def test_what_was_never_sent_is_not_unknown(app: App, proxy: Proxy, note: Task[.
 
 
 @pytest.mark.parametrize("number", [3, 1500, 6000])
-def test_many_jobs_whose_commit_was_not_answered_are_there(
+def test_f27_many_jobs_whose_commit_was_not_answered_are_there(
     app: App, client: Fairchild, proxy: Proxy, note: Task[..., Any], number: int
 ) -> None:
     client.enqueue(note, {"n": 0})
@@ -115,7 +115,7 @@ def test_many_jobs_whose_commit_was_not_answered_are_there(
     assert jobs(app) == number + 1
 
 
-def test_many_jobs_whose_commit_was_not_delivered_are_not_there_and_that_is_said(
+def test_f28_many_jobs_whose_commit_was_not_delivered_are_not_there_and_that_is_said(
     app: App, client: Fairchild, proxy: Proxy, note: Task[..., Any]
 ) -> None:
     client.enqueue(note, {"n": 0})

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from fairchild import Fairchild
+from fairchild.db import control
 from fairchild.db.claim import Lane, claim
 from fairchild.db.control import cancel, retry
 from fairchild.db.finish import finish
@@ -350,3 +351,34 @@ def test_retrying_a_child_while_its_last_sibling_ends_leaves_the_right_counts(
         assert store.states(parent, bad) == ["waiting", "available"]
         store.end(bad)
         assert store.state(parent) == "completed"
+
+
+def test_retrying_a_child_brings_back_those_who_needed_its_parent(store: Store) -> None:
+    parent = store.claim_one(store.add())
+    child = child_of(parent)
+    store.finish(outcome(parent, "waiting", children=[child]))
+    needs = store.add(refs=[(("x",), parent.job_id)])
+    further = store.add(refs=[(("x",), needs)])
+    store.end(child.id, "failed", reason="error", error=True)
+    assert store.states(parent.job_id, needs, further) == ["failed", "cancelled", "cancelled"]
+
+    retry(store.link, [child.id])
+
+    assert store.states(child.id, parent.job_id, needs, further) == ["available", "waiting", "waiting", "waiting"]
+    store.end(child.id)
+    assert store.states(parent.job_id, needs, further) == ["completed", "available", "waiting"]
+    assert store.violations() == []
+
+
+def test_a_page_of_a_cancellation_is_a_transaction_and_the_pages_go_on_until_nothing_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PAGE", 7)
+    parent = store.claim_one(store.add())
+    store.finish(outcome(parent, "waiting", children=[child_of(parent) for _ in range(30)]))
+    outside = store.add()
+    pages = [(len(done), len(asked)) for done, asked in control.cancel_pages(store.link, [parent.job_id], "no")]
+
+    assert pages == [(7, 0)] * 4 + [(3, 0)]
+    assert store.state(outside) == "available"
+    assert store.violations() == []

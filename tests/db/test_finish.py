@@ -18,7 +18,7 @@ from fairchild.db.settle import settle, sweep
 from fairchild.errors import UnknownJob, UsageError
 from fairchild.ids import uuid7
 from tests.support.eventually import eventually
-from tests.support.store import Store, child_of, new_job, outcome
+from tests.support.store import Store, child_of, new_job, outcome, store_of
 
 
 def test_a_completed_job_keeps_its_result_its_claim_and_one_attempt(store: Store) -> None:
@@ -541,3 +541,29 @@ def test_ended_is_not_changed_by_finish(store: Store) -> None:
     store.finish(ended)
 
     assert ended == copy
+
+
+def test_outcomes_with_children_are_committed_before_the_parents_that_they_end(
+    fairchild: Fairchild, store: Store
+) -> None:
+    root = store.add()
+    claimed = store.claim_one(root)
+    middle = child_of(claimed)
+    store.finish(outcome(claimed, "waiting", children=[middle]))
+    claimed = store.claim_one(middle.id)
+    leaf = child_of(claimed)
+    store.finish(outcome(claimed, "waiting", children=[leaf]))
+    other = store.add()
+    claims = {each.job_id: each for each in store.claim()}
+    batch = [outcome(claims[leaf.id]), outcome(claims[other], "waiting", children=[child_of(claims[other])])]
+    with store_of(fairchild) as busy, store_of(fairchild) as finisher:
+        thread = threading.Thread(target=lambda: finisher.finish(*batch))
+        with busy.link.connection.transaction():
+            busy.sql("SELECT 1 FROM {waiting} WHERE job_id = %(id)s FOR UPDATE", id=root)
+            thread.start()
+            # With the locks of its leaf still held, two that go up one workflow would wait for each other.
+            eventually(lambda: store.state(leaf.id) == "completed")
+        thread.join()
+
+    assert store.states(root, middle.id) == ["completed", "completed"]
+    assert store.violations() == []

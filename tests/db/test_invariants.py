@@ -25,6 +25,7 @@ from fairchild.db.control import cancel, retry
 from fairchild.db.finish import Ended
 from fairchild.db.settle import audit, sweep
 from fairchild.errors import UsageError
+from fairchild.future import Ref
 from fairchild.job import NewJob
 from tests.support.store import Store, child_of, new_job
 
@@ -227,7 +228,7 @@ class Machine(RuleBasedStateMachine):
         if state == "value":
             free = [each for each in self.model.jobs if not self.model.waits_for(each, job)]
             if free:
-                ended.result, ended.value_refs = b"null", [((), data.draw(st.sampled_from(free)))]
+                ended.result, ended.value_refs = b"null", [Ref((), data.draw(st.sampled_from(free)))]
         if ended.state == "waiting":
             run = self.model.jobs[job].run + 1
             for _ in range(data.draw(st.integers(0 if ended.value_refs else 1, 3))):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from itertools import count
 from uuid import UUID, uuid4
+
+import pytest
 
 from fairchild import Fairchild
 from fairchild.db import lease
 from fairchild.db.control import cancel
 from fairchild.upkeep.observer import Observer
+from fairchild.worker import Worker
 from tests.support.store import Store, child_of, new_job, outcome
 
 
@@ -20,9 +24,9 @@ def kill(store: Store, session: UUID) -> None:
 def test_a_beat_is_counted_and_gives_the_sessions_state(store: Store) -> None:
     session = store.open_session()
 
-    assert [lease.beat(store.link, session) for _ in range(3)] == [("running", [])] * 3
+    assert [lease.beat(store.link, session) for _ in range(3)] == ["running"] * 3
     lease.set_state(store.link, session, "draining")
-    assert lease.beat(store.link, session) == ("draining", [])
+    assert lease.beat(store.link, session) == "draining"
     assert [each.beat for each in lease.watch(store.link) if each.id == session] == [4]
 
 
@@ -32,7 +36,7 @@ def test_a_session_that_has_beaten_since_is_not_declared_dead(store: Store) -> N
     lease.beat(store.link, session)
 
     assert not lease.declare_dead(store.link, seen)
-    assert lease.beat(store.link, session) == ("running", [])
+    assert lease.beat(store.link, session) == "running"
 
 
 def test_a_dead_session_hears_of_it_with_its_next_beat(store: Store) -> None:
@@ -251,11 +255,11 @@ def test_more_orphans_than_a_batch_are_all_given_back(store: Store) -> None:
     assert store.sql("SELECT count(*) FROM {ready}") == [(1200,)]
 
 
-def test_an_observer_judges_by_its_own_clock_over_three_looks() -> None:
-    observer = Observer(uuid4(), interval=5.0)
+def test_an_observer_judges_by_its_own_clock_over_five_looks() -> None:
+    observer = Observer(uuid4(), interval=2.5)
     other = lease.Watched(uuid4(), 7, 30.0)
 
-    assert [observer.judge([other], now) for now in (0.0, 5.0, 10.0)] == [[], [], []]
+    assert [observer.judge([other], now) for now in (0.0, 2.5, 5.0, 7.5, 10.0, 12.5)] == [[]] * 6
     assert observer.judge([other], 15.0) == [other]
 
 
@@ -267,15 +271,30 @@ def test_an_observer_does_not_judge_itself_nor_those_that_beat() -> None:
         assert observer.judge(seen, number * 5.0) == []
 
 
-def test_a_time_in_which_an_observer_did_not_look_does_not_count_against_the_others() -> None:
-    observer = Observer(uuid4(), interval=5.0)
+@pytest.mark.parametrize("away", [15.0, 60.0])
+def test_a_time_in_which_an_observer_did_not_look_does_not_count_against_the_others(away: float) -> None:
+    """The database was away, or this process was frozen: who could not beat meanwhile gets two beats' time to do so."""
+    observer = Observer(uuid4(), interval=2.5)
     other = lease.Watched(uuid4(), 7, 30.0)
     assert observer.judge([other], 0.0) == []
-    assert observer.judge([other], 5.0) == []
 
-    # The database was away, or this process was frozen, for a minute.
-    assert [observer.judge([other], now) for now in (65.0, 70.0, 75.0)] == [[], [], []]
-    assert observer.judge([other], 80.0) == [other]
+    assert [observer.judge([other], away + late) for late in (0.0, 2.5, 5.0, 7.5)] == [[]] * 4
+    looks = (away + 10.0 + number * 2.5 for number in count())
+    assert next(now for now in looks if observer.judge([other], now)) <= away + 15.0
+
+
+@pytest.mark.parametrize("late", [0.0, 0.01, 0.5, 0.99])
+def test_a_death_is_declared_soon_after_half_a_lease_however_the_looks_fall(late: float) -> None:
+    """A beat, then none; a look is due at any time after that, and each is a moment late."""
+    worker = Worker(Fairchild("postgresql://nowhere"))
+    observer = Observer(uuid4(), worker.look_interval)
+    other = lease.Watched(uuid4(), 7, worker.lease)
+    looks = (late * worker.look_interval + number * (worker.look_interval + 0.01) - 0.005 for number in count())
+
+    declared = next(now for now in looks if observer.judge([other], now))
+
+    # From a kill just after the beat to the start elsewhere in at most 20 s: two seconds are left for the start.
+    assert worker.lease / 2 <= declared <= 18.0
 
 
 def test_sessions_long_over_are_pruned_with_their_catalogues(store: Store) -> None:
@@ -306,5 +325,5 @@ def test_a_beat_needs_no_session_state(fairchild: Fairchild, store: Store) -> No
     session = store.open_session()
     for _ in range(3):
         link = fairchild.database.open("tests")
-        assert lease.beat(link, session) == ("running", [])
+        assert lease.beat(link, session) == "running"
         link.connection.close()

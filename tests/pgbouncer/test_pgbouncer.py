@@ -98,7 +98,7 @@ def client(bouncer: str) -> Iterator[Fairchild]:
         yield made
 
 
-def test_the_pooler_is_noticed_and_a_direct_connection_is_not_taken_for_one(
+def test_f46_the_pooler_is_noticed_and_a_direct_connection_is_not_taken_for_one(
     client: Fairchild, fairchild_db: str
 ) -> None:
     assert client.database.pooled
@@ -107,7 +107,7 @@ def test_the_pooler_is_noticed_and_a_direct_connection_is_not_taken_for_one(
     direct.disconnect()
 
 
-def test_jobs_workflows_cancel_and_retry_work_through_the_pooler(
+def test_f46_jobs_workflows_cancel_and_retry_work_through_the_pooler(
     client: Fairchild, caplog: pytest.LogCaptureFixture
 ) -> None:
     @client.task(name="pooled.double")
@@ -144,14 +144,14 @@ def test_jobs_workflows_cancel_and_retry_work_through_the_pooler(
     assert caplog.text.count("do not arrive") == 1
 
 
-def test_a_deaf_connection_is_never_taken_for_a_listening_one(client: Fairchild) -> None:
+def test_f47_a_deaf_connection_is_never_taken_for_a_listening_one(client: Fairchild) -> None:
     for _ in range(5):
         listener = Listener(client.database, "fairchild:probe", lambda: None, lambda: None)
         assert listener.step() is None
         listener.close()
 
 
-def test_a_job_of_a_transaction_through_the_pooler_is_there_exactly_if_it_commits(
+def test_f46_a_job_of_a_transaction_through_the_pooler_is_there_exactly_if_it_commits(
     client: Fairchild, bouncer: str
 ) -> None:
     @client.task(name="pooled.noop")
@@ -166,6 +166,6 @@ def test_a_job_of_a_transaction_through_the_pooler_is_there_exactly_if_it_commit
     assert client.get_job(dropped.id) is None
 
 
-def test_the_commands_that_set_up_work_through_the_pooler(client: Fairchild) -> None:
+def test_f46_the_commands_that_set_up_work_through_the_pooler(client: Fairchild) -> None:
     assert client.install() == []
     assert client.pending_migrations() == []

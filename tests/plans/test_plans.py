@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import browse, claim, enqueue, finish, lease, settle, wake
+from fairchild.db import browse, census, claim, enqueue, finish, journal, lease, settle, wake, workflows
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
@@ -67,7 +67,7 @@ def tuned(fairchild_server: str, fairchild_template: str) -> Iterator[Link]:
         client.disconnect()
 
 
-def explain(link: Link, sql: Sql, params: dict[str, Any]) -> list[dict[str, Any]]:
+def explain(link: Link, sql: Sql, params: dict[str, Any], kinds: dict[str, str] | None = None) -> list[dict[str, Any]]:
     """The nodes of the generic plan of a statement, in a transaction that is rolled back."""
     text = sql.for_schema(link.schema)
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
@@ -76,7 +76,7 @@ def explain(link: Link, sql: Sql, params: dict[str, Any]) -> list[dict[str, Any]
              "room": "bigint", "most": "bigint", "after": "uuid", "id": "uuid", "queues": "text[]",
              "priority": "int", "max_attempts": "int", "depth": "int", "workflow": "uuid", "parent": "uuid",
              "timeout": "float8", "expires": "float8", "tags": "text[]",
-             "claim_id": "uuid", "session": "uuid"}  # fmt: skip
+             "claim_id": "uuid", "session": "uuid", "before": "uuid", **(kinds or {})}  # fmt: skip
     declared = f"({', '.join(kinds.get(name, 'text') for name in names)})" if names else ""
     nodes: list[dict[str, Any]] = []
     with link.connection.transaction(force_rollback=True):
@@ -118,12 +118,13 @@ def outcomes(count: int) -> str:
     return msgspec.json.encode(rows).decode()
 
 
-def test_claim_walks_its_lanes_by_the_index_and_probes_jobs_by_their_key(tuned: Link) -> None:
+@pytest.mark.parametrize("statement", [claim.CLAIM, claim.CLAIM_ANY])
+def test_claim_walks_its_lanes_by_the_index_and_probes_jobs_by_their_key(tuned: Link, statement: Sql) -> None:
     lanes = [
         {"queue": queue, "priority": priority, "floor": 0} for priority in range(10) for queue in ("default", "rare0")
     ]
     nodes = explain(
-        tuned, claim.CLAIM,
+        tuned, statement,
         {"lanes": json.dumps(lanes), "tasks": ["t"], "room": 100, "claim_id": uuid4(), "session": uuid4()},
     )  # fmt: skip
 
@@ -211,7 +212,16 @@ def test_looking_for_jobs_hops_along_the_indexes(tuned: Link, statement: Sql) ->
 
 
 def test_a_beat_touches_one_row(tuned: Link) -> None:
-    assert indexes(explain(tuned, lease.BEAT, {"id": uuid4()})) == {"fairchild_sessions_pkey"}
+    nodes = explain(tuned, lease.BEAT, {"id": uuid4()})
+
+    assert indexes(nodes) == {"fairchild_sessions_pkey"}
+    assert not scanned(nodes)  # and no other table, which may be locked
+
+
+def test_what_is_asked_with_a_beat_reads_only_what_runs(tuned: Link) -> None:
+    nodes = explain(tuned, lease.ASKED, {"id": uuid4()})
+
+    assert scanned(nodes) == {NAMES["claims"]}
 
 
 def test_what_a_finish_asks_besides_goes_by_keys(tuned: Link) -> None:
@@ -248,9 +258,31 @@ def test_rescuing_reads_claims_and_reaches_the_rest_by_keys(tuned: Link) -> None
     assert scanned(nodes) & BIG <= {NAMES["claims"]}
 
 
+def test_what_jobs_note_is_checked_and_read_by_keys(tuned: Link) -> None:
+    notes = msgspec.json.encode([{"n": n, "job_id": uuid7(), "claim_id": uuid4()} for n in range(100)]).decode()
+
+    for statement, expected in (
+        (journal.WRITE_LINES, {PKEY, "fairchild_claims_pkey"}),
+        (journal.WRITE_PROGRESS, {PKEY, "fairchild_claims_pkey"}),
+        (journal.WRITE_CURSOR, {"fairchild_claims_pkey"}),
+        (journal.READ_CURSOR, {"fairchild_progress_pkey"}),
+        (journal.READ_LINES, {"fairchild_logs_by_job"}),
+    ):
+        nodes = explain(
+            tuned,
+            statement,
+            {"notes": notes, "id": uuid7(), "claim_id": uuid4(), "attempt": 1, "cursor": "1", "after": 0, "level": 10,
+             "limit": 100},
+            {"after": "bigint", "level": "int", "limit": "int", "attempt": "int"},
+        )  # fmt: skip
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & BIG, statement
+
+
 SEEN_ELSEWHERE = {
     # COPY has no plan, and these read nothing.
-    "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME"},
+    "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME",
+                "INSERT_ROOT"},
     # After a lost reply, of one table that holds what runs now.
     "claim": {"FIND_CLAIM"},
     # Once in a worker's life, once an interval on tables of a few rows, or once a minute.
@@ -259,7 +291,21 @@ SEEN_ELSEWHERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [claim, enqueue, finish, settle, lease])
+def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
+    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50}
+    for statement, expected in (
+        (census.COUNT_DESCENDANTS, {"fairchild_jobs_by_workflow"}),
+        (workflows.LIST_WORKFLOWS, {"fairchild_jobs_by_workflow"}),
+        (workflows.COUNT_STATES, {"fairchild_jobs_by_workflow"}),
+        (workflows.GRAPH_NODES, {"fairchild_jobs_by_workflow"}),
+        (workflows.GRAPH_LINKS, {PKEY, "fairchild_edges_by_downstream"}),
+    ):
+        nodes = explain(tuned, statement, params)
+        assert expected <= indexes(nodes), statement
+        assert NAMES["jobs"] not in scanned(nodes), statement
+
+
+@pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease, journal])
 def test_no_statement_of_the_hot_paths_goes_unexplained(module: ModuleType) -> None:
     name = module.__name__.rpartition(".")[2]
     own = {each for each, value in vars(module).items() if isinstance(value, Sql)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from fairchild import Fairchild, Job
+from fairchild.errors import StoreError
 from fairchild.tasks import Registry
 from fairchild.worker import Worker
 from tests.support.eventually import eventually
@@ -93,15 +95,34 @@ class App:
         self.store.close()
         self.client.disconnect()
 
+    @contextmanager
+    def closing(self) -> Iterator[App]:
+        """Until the end of the block; then nothing may be out of order."""
+        try:
+            yield self
+            for worker in self.workers:
+                worker.stop(timeout=5)
+            assert self.store.violations() == []
+        finally:
+            self.close()
+
+
+def once_again(app: App) -> Store:
+    """``app.store`` on a new connection, once its server answers."""
+
+    def tried() -> Store | None:
+        try:
+            return app.store.again()
+        except StoreError:
+            return None
+
+    found = eventually(tried, PATIENCE)
+    assert found is not None
+    return found
+
 
 @pytest.fixture
 def app(fairchild_db: str) -> Iterator[App]:
-    """An application on a database of this test's own. When the test has ended nothing may be out of order."""
-    made = App(fairchild_db)
-    try:
+    """An application on a database of this test's own."""
+    with App(fairchild_db).closing() as made:
         yield made
-        for worker in made.workers:
-            worker.stop(timeout=5)
-        assert made.store.violations() == []
-    finally:
-        made.close()

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fairchild import Future, current_job
+from fairchild import Discard, Future, Outcome, current_job
 from fairchild.errors import AttemptTimedOut
 from fairchild.tasks import Registry, TaskDecorator
 
@@ -47,6 +47,18 @@ def add(a: int, b: int) -> int:
 def family(n: int) -> Future:
     current_job().update_meta({"seen": n})
     return add(add(n, 1), 1)  # type: ignore[return-value]
+
+
+@task
+def refuses() -> None:
+    raise Discard("as it should")
+
+
+@task(isolation="process")
+def falls_back(outcome: Outcome) -> list[Any]:
+    assert outcome.error is not None
+    called: Any = refuses()
+    return [outcome.error["message"], called.or_else(7)]
 
 
 @task(isolation="process")
@@ -150,3 +162,24 @@ def innocent(n: int) -> int:
 @task(isolation="process")
 def echo(value: Any) -> Any:
     return value
+
+
+@task(isolation="process")
+def notes() -> Any:
+    job = current_job()
+    job.log("by job.log")
+    log.warning("by logging")
+    job.progress(3, total=4)
+    job.cursor = {"page": 2}
+    return job.cursor
+
+
+@task(isolation="process")
+def die_on_page_two() -> Any:
+    job = current_job()
+    if job.cursor is not None:
+        return job.cursor
+    job.cursor = {"page": 1}
+    job.cursor = {"page": 2}
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None

@@ -36,6 +36,11 @@ class Store:
     def close(self) -> None:
         self.link.connection.close()
 
+    def again(self) -> Store:
+        """The same on a new connection: the server, or another, is back."""
+        self.close()
+        return Store(self.database)
+
     def open_session(self, lease_seconds: float = 30.0) -> UUID:
         """A worker's session, as a worker opens it."""
         session = uuid4()

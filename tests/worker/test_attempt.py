@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import json
 import logging
 import threading
 from typing import Any
@@ -176,13 +177,14 @@ def _deep() -> Exception:
         _Mute,
         _circular,
         _deep,
-        lambda: ValueError("x" * 20_000_000),
+        lambda: ValueError("x" * 50_000_000),
+        lambda: ValueError("\U0001f600" * 1_000_000),
         lambda: ValueError("\x00 \ud800 \x1b[31m \n" * 100),
         lambda: ValueError(),
         lambda: ValueError(_Unspeakable()),
         lambda: type("N" * 5000, (Exception,), {})("long name"),
     ],
-    ids=["unspeakable", "mute", "circular", "deep", "huge", "dirty", "empty", "nested", "long name"],
+    ids=["unspeakable", "mute", "circular", "deep", "huge", "wide", "dirty", "empty", "nested", "long name"],
 )
 def test_an_error_of_any_shape_is_recorded_in_bounds_and_the_worker_goes_on(
     app: App, make: Any, monkeypatch: pytest.MonkeyPatch
@@ -207,6 +209,7 @@ def test_an_error_of_any_shape_is_recorded_in_bounds_and_the_worker_goes_on(
     assert (entry["attempt"], entry["kind"]) == (1, "error")
     assert len(entry["message"]) < 10_000
     assert len(entry["traceback"] or "") < 40_000
+    assert len(json.dumps(entry, ensure_ascii=False).encode()) < 64 * 1024
     assert app.result(good.enqueue()) == 1
 
 

@@ -117,7 +117,10 @@ def test_what_commits_behind_the_floor_is_found_by_a_sweep(app: App) -> None:
     other.connection.close()
 
 
-def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back_at_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [psycopg.OperationalError("connection lost"), psycopg.DataError("cannot be read")])
+def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back_at_once(
+    app: App, monkeypatch: pytest.MonkeyPatch, error: psycopg.Error
+) -> None:
     @app.task
     def work() -> None: ...
 
@@ -128,12 +131,12 @@ def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back_at_once(app: App, m
         rows = plain(self, sql, params)
         if sql.name == "claim" and rows:
             self.connection.close()
-            raise psycopg.OperationalError("server closed the connection unexpectedly")
+            raise error
         return rows
 
     with claimer_of(app) as (claimer, pool, _):
         monkeypatch.setattr(Link, "rows", loses_the_reply)
-        with pytest.raises(psycopg.OperationalError):
+        with pytest.raises(type(error)):
             claimer.step()
         monkeypatch.undo()
         assert [app.get(job).state for job in jobs] == ["running"] * 5

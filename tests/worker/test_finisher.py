@@ -11,12 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from fairchild import Record
+from fairchild import Fairchild, Record
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.worker.finisher import Finisher
 from tests.support.app import App
 from tests.support.eventually import eventually
+from tests.support.proxy import proxy_to
 from tests.support.store import new_job, outcome
 
 
@@ -50,6 +51,27 @@ def finisher_of(app: App) -> Iterator[tuple[Finisher, Applications]]:
 def claimed(app: App, count: int) -> list[Any]:
     app.store.insert(*(new_job() for _ in range(count)))
     return app.store.claim(count)
+
+
+def test_after_a_long_outage_outcomes_are_recorded_within_a_second_or_so(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold their slots until then: a worker must claim again within two seconds of the server's return."""
+    claims = claimed(app, 1)
+    pauses: list[float] = []
+    with proxy_to(app.url) as proxy:
+        finisher = Finisher(Fairchild(proxy.url).database, seen := Applications())
+        monkeypatch.setattr(finisher._give_up, "wait", lambda pause: pauses.append(pause))
+        monkeypatch.setattr("fairchild.worker.finisher.random.uniform", lambda _, most: most)
+        proxy.down = True
+        finisher.start()
+        finisher.put(outcome(claims[0]))
+        eventually(lambda: len(pauses) > 12)
+        proxy.down = False
+        eventually(lambda: seen.total == 1)
+        assert finisher.stop(5.0)
+
+    assert max(pauses) <= 1.0
 
 
 def test_outcomes_are_written_in_batches(app: App) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import random
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from fairchild import current_job
+from fairchild import Fairchild, current_job
 from fairchild.context import get_current_job
 from fairchild.errors import AttemptCancelled, AttemptInterrupted, AttemptTimedOut, Interrupt
 from fairchild.worker import watch as module
@@ -241,3 +242,25 @@ def test_jobs_that_have_ended_are_not_kept_until_their_time_is_up(app: App, monk
     app.wait(*limited.enqueue_many({} for _ in range(500)))
 
     assert len(worker._pool.watch._due) <= 50 + worker.concurrency
+
+
+def test_a_default_timeout_is_for_jobs_without_one_of_their_own(app: App) -> None:
+    @app.task(max_attempts=1)
+    def endless() -> None:
+        spin()
+
+    @app.task(timeout=60)
+    def own() -> float | None:
+        return current_job().timeout
+
+    client = Fairchild(app.url, registry=app.client.registry, default_timeout=timedelta(seconds=0.2))
+    try:
+        jobs = [endless.enqueue(), own.enqueue()]
+        app.work(client=client)
+        limited, unlimited = app.wait(*jobs)
+        assert (limited.state, limited.reason) == ("failed", "timeout")
+        assert "timeout of 0.2 s" in limited.errors[0]["message"]
+        assert unlimited.result == 60
+    finally:
+        app.workers[-1].stop()
+        client.disconnect()

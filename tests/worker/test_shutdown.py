@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from fairchild import current_job
 from fairchild.errors import AttemptInterrupted, Interrupt, UsageError
-from fairchild.loop import Loop
+from fairchild.loop import Complaints, Loop
 from fairchild.worker import Worker, WorkerPool
 from tests.support.app import PATIENCE, App
 from tests.support.eventually import eventually
@@ -378,7 +379,23 @@ def test_a_loop_whose_step_raises_goes_on(caplog: pytest.LogCaptureFixture) -> N
 
     assert loop.join(PATIENCE)
     assert loop.failures == 0
-    assert "failure 3 in a row" in caplog.text
+    assert caplog.text.count("test: ValueError: ") == 1  # an outage of hours must not fill a disk
+    assert "secret" not in caplog.messages[0]
+    assert "works again after 3 failures" in caplog.text
+
+
+def test_a_failure_that_goes_on_is_said_again_each_minute_and_others_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    complaints = Complaints()
+
+    assert [complaints.worth("a"), complaints.worth("a"), complaints.worth("b")] == [True, False, True]
+    now += 61
+    assert [complaints.worth("a"), complaints.worth("a")] == [True, False]
+    assert [complaints.worth(f"port {n}") for n in range(20)].count(True) == 3
+    assert complaints.over()
+    assert not complaints.over()
+    assert complaints.worth("a")
 
 
 def test_a_step_may_be_taken_by_whoever_calls_while_the_loop_rests() -> None:

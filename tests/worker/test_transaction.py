@@ -13,6 +13,7 @@ from fairchild.db import unit as unit_module
 from fairchild.db.unit import Unit
 from fairchild.errors import UsageError
 from tests.support.app import PATIENCE, App
+from tests.support.eventually import eventually
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_an_attempt_that_lost_its_claim_cannot_commit(app: App, ledger: Any) -> 
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_commit_whose_reply_was_lost_is_resolved(
+def test_f27_a_commit_whose_reply_was_lost_is_resolved(
     app: App, ledger: Any, monkeypatch: pytest.MonkeyPatch, committed: bool
 ) -> None:
     commit = Unit.commit
@@ -273,7 +274,7 @@ def test_connections_that_died_at_rest_are_not_the_tasks_affair(app: App, ledger
     assert ledger() == ["note 1", "note 2"]
 
 
-def test_a_transaction_that_the_server_ended_costs_no_attempt(app: App, ledger: Any) -> None:
+def test_f41_a_transaction_that_the_server_ended_costs_no_attempt(app: App, ledger: Any) -> None:
     runs: list[int] = []
 
     @app.task(max_attempts=1)
@@ -293,3 +294,23 @@ def test_a_transaction_that_the_server_ended_costs_no_attempt(app: App, ledger: 
     assert ledger() == ["run 2"]
     found = app.get(job)
     assert (found.attempt, [entry["kind"] for entry in found.errors]) == (1, ["interrupted"])
+
+
+def test_f41_a_task_that_sits_in_its_transaction_is_ended_by_the_server(
+    app: App, ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit_module, "IDLE_SECONDS", 0.2)
+
+    @app.task(max_attempts=1)
+    def sits() -> None:
+        with current_job().transaction() as connection:
+            connection.execute("INSERT INTO ledger VALUES ('half')")
+            pid = connection.info.backend_pid
+            eventually(lambda: not app.store.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %(pid)s", pid=pid))
+
+    app.work()
+    job = app.wait(sits.enqueue())[0]
+
+    assert job.state == "failed"
+    assert "idle" in job.errors[0]["message"]
+    assert ledger() == []

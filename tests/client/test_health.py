@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from fairchild import Fairchild
+from fairchild.db import migrate
+from fairchild.errors import SchemaError
+from tests.support.app import App
+
+
+def well(app: App, **options: object) -> dict[str, bool]:
+    return {name: check["ok"] for name, check in app.client.health(**options).items()}  # type: ignore[arg-type]
+
+
+def test_all_is_well_with_a_worker(app: App) -> None:
+    app.task(name="t")(lambda: None)
+    assert well(app) == {"database": True, "schema": True, "workers": False, "jobs": True}
+    with app.client.claim():
+        assert not well(app)["workers"]
+    app.work(name="one")
+
+    assert all(well(app).values())
+    assert well(app, name="one")["workers"]
+    assert not well(app, name="two")["workers"]
+    assert not well(app, hostname="elsewhere")["workers"]
+
+
+def test_a_worker_without_beats_does_not_count(app: App) -> None:
+    app.store.open_session()
+    assert well(app)["workers"]
+    app.store.sql("UPDATE {sessions} SET beat_at = now() - interval '1 hour'")
+
+    check = app.client.health()["workers"]
+    assert not check["ok"]
+    assert "without a beat" in check["detail"]
+
+
+def test_the_oldest_job_of_all_queues_counts(app: App) -> None:
+    for queue, priority in (("a", 5), ("b", 1), ("b", 7), ("c", 5)):
+        app.client.enqueue("t", queue=queue, priority=priority)
+    app.store.sql("UPDATE {ready} SET at = at - interval '100 seconds' WHERE queue = 'b' AND priority = 7")
+
+    assert well(app, max_age=200)["jobs"]
+    assert not well(app, max_age=50)["jobs"]
+    assert "queue b" in app.client.health()["jobs"]["detail"]
+
+
+def test_without_the_database_or_the_tables_that_is_what_is_said(app: App) -> None:
+    away = Fairchild("postgresql://127.0.0.1:1/nowhere").health()
+    assert {name: check["ok"] for name, check in away.items()} == {"database": False}
+    bare = Fairchild(app.url, schema="bare").health()
+    assert {name: check["ok"] for name, check in bare.items()} == {"database": True, "schema": False}
+
+
+def test_tables_of_another_release_are_refused_when_a_client_connects(app: App) -> None:
+    def connecting(revision: str) -> None:
+        app.store.link.script(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '{revision}'")
+        with app.other_client():
+            pass
+
+    with pytest.raises(SchemaError, match="run `fairchild migrate`"):
+        connecting("0001")
+    app.other_client().connect(check_schema=False)
+    with pytest.raises(SchemaError, match="newer"):
+        connecting("9999")
+    connecting(migrate.head())
+
+
+def test_a_client_connects_where_nothing_has_been_installed(app: App) -> None:
+    client = Fairchild(app.url, schema="fresh")
+    with client:
+        client.install()
+        assert client.jobs().jobs == []
