@@ -214,13 +214,17 @@ def cancel_pages(link: Link, ids: Iterable[UUID], reason: str) -> Iterator[tuple
     """The same, page by page, from the top of each family down; what has been done is done if it is broken off.
 
     A page is a transaction. It goes on until nothing is left, also of what running jobs call meanwhile: one that was
-    asked to stop leaves no children.
+    asked to stop leaves no children, nor does any of a workflow whose root was cancelled. So roots come first.
     """
     given = list(ids)
     # Also those that were asked before are named as such, if they were named; the pages are of those that were not.
-    if running := _again(link, lambda: _ask_running(link, given, reason)):
+    running = _again(link, lambda: _ask_running(link, given, reason))
+    if running:
         yield [], running
     roots = [row[0] for row in link.rows(ROOTS, {"ids": given})]
+    still = _without(roots, running)
+    for start in range(0, len(still), PAGE):
+        yield _again(link, lambda start=start: _cancel_page(link, still[start : start + PAGE], reason))  # type: ignore[misc]
     for statement, starts in ((WHOLE, roots), (FAMILY, _without(given, roots))):
         idle = 0
         while starts and idle < _ROUNDS:
@@ -293,6 +297,8 @@ def retry_workflow(link: Link, root: UUID) -> list[UUID]:
     # A parent that runs anew calls its tasks again.
     anew = {job_id for job_id, ran in wanted.items() if not ran}
     ids = [job_id for job_id, parent, _, _ in found if job_id in wanted and parent not in anew]
+    if root in wanted:  # while it is cancelled, no job of it may call any
+        ids = [root, *(job_id for job_id in ids if job_id != root)]
     reopened: list[UUID] = []
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]

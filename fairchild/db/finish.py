@@ -136,6 +136,11 @@ SELECT j.id, j.claim_id, c.claim_id FROM {jobs} j LEFT JOIN {claims} c ON c.job_
 )
 
 
+# For each batch with children of children, by the primary key.
+CANCELLED_ROOTS = Sql(
+    "cancelled_roots", "SELECT id, reason FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'cancelled'"
+)
+
 # Who waits, directly or not, for one of these jobs: along edges downstream, and from child to parent. Only for attempts
 # that refer to jobs they did not make themselves. Indexes fairchild_edges_pkey and fairchild_jobs_base_pkey.
 FIND_WAITERS = Sql(
@@ -206,7 +211,7 @@ def _admit(link: Link, batch: list[Ended], census: Census) -> None:
 
 def _finish_families(link: Link, batch: list[Ended], room: int) -> _Written:
     """Apply a batch with children or with values of other jobs, in a transaction of the caller's."""
-    batch = _without_existing(link, batch)
+    batch = _without_existing(link, _of_cancelled_workflows(link, batch))
     foreign = _foreign(batch)
     written = _write(link, batch, room, foreign)
     gone = {*(job_id for job_id, _ in written.lost), *written.stopped}
@@ -222,6 +227,24 @@ def _finish_families(link: Link, batch: list[Ended], room: int) -> _Written:
     written.marked += _value_edges(link, kept, foreign)
     _refuse_circles(link, kept, foreign)
     return written
+
+
+def _of_cancelled_workflows(link: Link, batch: list[Ended]) -> list[Ended]:
+    """The batch, in which attempts that called tasks for a workflow whose root was cancelled are cancelled too.
+
+    So a workflow that grows while it is being cancelled grows no more once its root is; see ``control.cancel_pages``.
+    """
+    roots = {child.workflow_id for ended in batch for child in ended.children[:1] if child.depth > 1}
+    rows = link.rows(CANCELLED_ROOTS, {"ids": list(roots)}) if roots else []
+    reasons = {row[0]: row[1] for row in rows}
+    if not reasons:
+        return batch
+    return [
+        replace(ended, state="cancelled", reason=reasons[root], result=None, value_refs=[], children=[])
+        if ended.children and (root := ended.children[0].workflow_id) in reasons
+        else ended
+        for ended in batch
+    ]
 
 
 def _without_existing(link: Link, batch: list[Ended]) -> list[Ended]:

@@ -379,6 +379,22 @@ def test_a_page_of_a_cancellation_is_a_transaction_and_the_pages_go_on_until_not
     outside = store.add()
     pages = [(len(done), len(asked)) for done, asked in control.cancel_pages(store.link, [parent.job_id], "no")]
 
-    assert pages == [(7, 0)] * 4 + [(3, 0)]
+    assert pages == [(1, 0)] + [(7, 0)] * 4 + [(2, 0)]
     assert store.state(outside) == "available"
+    assert store.violations() == []
+
+
+def test_a_workflow_that_grows_while_it_is_cancelled_grows_no_more_once_its_root_is(store: Store) -> None:
+    root = store.claim_one(store.add())
+    child = child_of(root)
+    store.finish(outcome(root, "waiting", children=[child]))
+    running = store.claim_one(child.id)
+    pages = control.cancel_pages(store.link, [root.job_id], "too many")
+
+    assert next(pages) == ([root.job_id], [])  # and before the next page is cancelled, a child calls another task
+    store.finish(outcome(running, "waiting", children=[child_of(running)]))
+
+    assert list(pages) == []
+    assert store.row(child.id, "state, reason") == ("cancelled", "too many")
+    assert store.sql("SELECT count(*) FROM {jobs} WHERE depth = 2") == [(0,)]
     assert store.violations() == []

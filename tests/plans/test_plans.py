@@ -230,6 +230,7 @@ def test_what_a_finish_asks_besides_goes_by_keys(tuned: Link) -> None:
 
     for statement, expected in (
         (finish.WHY_LOST, {PKEY, "fairchild_claims_pkey"}),
+        (finish.CANCELLED_ROOTS, {PKEY}),
         (finish.FIND_WAITERS, {PKEY, "fairchild_edges_pkey"}),
         (enqueue.UPSTREAM_STATES, {PKEY}),
         (enqueue.INSERT_EDGES, set[str]()),
