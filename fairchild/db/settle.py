@@ -39,15 +39,15 @@ SELECT l.job_id, l.ran, l.failed_dep, l.failed_child, j.on_child_failure, j.resu
 FIND_MARKED = Sql("find_marked", "SELECT job_id FROM {waiting} WHERE settle ORDER BY job_id LIMIT 1000")
 
 # The values of upstream jobs, for an aggregator or a parent: one statement whatever their number. Of a job that ended
-# badly it gives why instead.
+# badly it gives why instead. As text: on a caller's connection JSON comes as whatever that one makes of it.
 READ_RESULTS = Sql(
     "read_results",
     """
 SELECT id, state,
-       CASE WHEN state IN ('failed', 'cancelled')
-            THEN coalesce(errors -> -1, '{{}}'::jsonb) - 'traceback'
-                 || jsonb_build_object('state', state, 'reason', reason)
-            ELSE result END, task
+       (CASE WHEN state IN ('failed', 'cancelled')
+             THEN coalesce(errors -> -1, '{{}}'::jsonb) - 'traceback'
+                  || jsonb_build_object('state', state, 'reason', reason)
+             ELSE result END)::text, task
   FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])""",
 )
 
@@ -242,7 +242,10 @@ def read_results(link: Link, ids: list[UUID]) -> dict[UUID, tuple[str, bytes | N
 
     In place of a result, of a job that failed or was cancelled: its last error, with the state and the reason.
     """
-    return {row[0]: (row[1], row[2], row[3]) for row in link.rows(READ_RESULTS, {"ids": ids})}
+    return {
+        job_id: (state, text.encode() if isinstance(text, str) else text, task)
+        for job_id, state, text, task in link.rows(READ_RESULTS, {"ids": ids})
+    }
 
 
 def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:

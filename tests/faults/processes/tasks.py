@@ -9,12 +9,12 @@ from pathlib import Path
 from fairchild import current_job, task
 
 
-@task(name="faults.plain")
+@task(name="steps.plain")
 def plain(n: int) -> int:
     return n
 
 
-@task(name="faults.writer")
+@task(name="steps.writer")
 def writer(n: int) -> int:
     """Its one effect commits with its completion."""
     job = current_job()
@@ -23,7 +23,7 @@ def writer(n: int) -> int:
     return n
 
 
-@task(name="faults.flaky", max_attempts=3, backoff="none")
+@task(name="steps.flaky", max_attempts=3, backoff="none")
 def flaky(n: int) -> int:
     """Fails once."""
     if current_job().attempt < 2:
@@ -31,18 +31,18 @@ def flaky(n: int) -> int:
     return n
 
 
-@task(name="faults.total")
+@task(name="steps.total")
 def total(values: list[int]) -> int:
     return sum(values)
 
 
-@task(name="faults.family")
+@task(name="steps.family")
 def family(n: int) -> int:
     """Three children: two values and their sum."""
     return total([plain(n), writer(n)])
 
 
-@task(name="faults.held")
+@task(name="steps.held")
 def held(folder: str) -> int:
     """Says where it runs, and runs until there is a file ``go``."""
     job = current_job()

@@ -19,7 +19,7 @@ from tests.support.eventually import eventually
 
 
 def enqueue_held(app: App, folder: Path) -> Job:
-    return app.client.enqueue("faults.held", {"folder": str(folder)})
+    return app.client.enqueue("steps.held", {"folder": str(folder)})
 
 
 def running_in(folder: Path, *others: int) -> int:
@@ -52,7 +52,7 @@ def test_f02_a_worker_frozen_past_its_lease_changes_nothing_of_what_others_did_m
             # It hears of it, says so, and goes on as another.
             eventually(lambda: "was taken for dead" in frozen.said(), PATIENCE, what=frozen.said)
             assert app.store.sql("SELECT state FROM {sessions} WHERE id = %(id)s", id=session) == [("dead",)]
-        assert app.result(app.client.enqueue("faults.plain", {"n": 7})) == 7
+        assert app.result(app.client.enqueue("steps.plain", {"n": 7})) == 7
 
     assert (done.result, done.attempt) == (after, 1)
     assert app.get(job).result == after

@@ -30,12 +30,12 @@ SELECT 'not ended once', j.id, count(n.job)::text FROM {jobs} j LEFT JOIN noted 
  GROUP BY j.id HAVING count(n.job) <> 1
 UNION ALL
 SELECT 'not one effect', j.id, count(e.job)::text FROM {jobs} j LEFT JOIN effects e ON e.job = j.id
- WHERE j.task = 'faults.writer' GROUP BY j.id HAVING count(e.job) <> 1
+ WHERE j.task = 'steps.writer' GROUP BY j.id HAVING count(e.job) <> 1
 UNION ALL
-SELECT 'attempts', id, attempt::text FROM {jobs} WHERE attempt <> CASE task WHEN 'faults.flaky' THEN 2 ELSE 1 END
+SELECT 'attempts', id, attempt::text FROM {jobs} WHERE attempt <> CASE task WHEN 'steps.flaky' THEN 2 ELSE 1 END
 UNION ALL
 SELECT 'children', p.id, count(c.id)::text FROM {jobs} p LEFT JOIN {jobs} c ON c.parent_id = p.id
- WHERE p.task = 'faults.family' GROUP BY p.id HAVING count(c.id) <> 3
+ WHERE p.task = 'steps.family' GROUP BY p.id HAVING count(c.id) <> 3
 UNION ALL
 SELECT 'claimed', job_id, session::text FROM {claims}
 """
@@ -58,7 +58,7 @@ def all_is_well(app: App, jobs: Sequence[Job]) -> None:
     eventually(lambda: not app.store.sql(left), PATIENCE, what=lambda: app.store.sql(left))
     assert app.store.sql(WRONG) == []
     for job in jobs:
-        factor = 2 if job.task == "faults.family" else 1
+        factor = 2 if job.task == "steps.family" else 1
         assert app.get(job).result == factor * job.args["n"]
 
 
