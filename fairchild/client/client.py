@@ -20,7 +20,7 @@ from fairchild.client import health
 from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, migrate
+from fairchild.db import browse, control, migrate, notes
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
@@ -462,11 +462,11 @@ class Fairchild:
 
     def read_cursor(self, job_id: UUID) -> Any:
         """For ``job.cursor``."""
-        return self.ask(lambda link: journal.read_cursor(link, job_id))
+        return self.ask(lambda link: notes.read_cursor(link, job_id))
 
     def write_cursor(self, job_id: UUID, claim_id: UUID, attempt: int, cursor: bytes) -> bool:
         """For ``job.cursor = value``: whether the attempt still holds its claim."""
-        return self.ask(lambda link: journal.write_cursor(link, job_id, claim_id, attempt, cursor))
+        return self.ask(lambda link: notes.write_cursor(link, job_id, claim_id, attempt, cursor))
 
     def using(self, connection: Any) -> Using:
         """``fc.using(conn).enqueue(...)``: everything enqueued through it belongs to that connection's transaction."""
@@ -614,7 +614,7 @@ class Fairchild:
 
     def logs(
         self, id: UUID | str, *, after: int = 0, level: str = "debug", limit: int = MAX_PAGE
-    ) -> list[journal.LogLine]:
+    ) -> list[notes.LogLine]:
         """Lines that a job has logged, of all its attempts, oldest first: up to ``limit``, from ``level`` up.
 
         ``after=lines[-1].id`` reads on. A line is there about a quarter of a second after it was written.
@@ -624,7 +624,7 @@ class Fairchild:
                 f"limit is a number from 1 to {MAX_PAGE} and level one of {', '.join(LEVELS)}; got {limit}, {level!r}"
             )
         job_id = _uuid(id)
-        return self.ask(lambda link: journal.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
+        return self.ask(lambda link: notes.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""

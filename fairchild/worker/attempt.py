@@ -40,8 +40,8 @@ from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
-from fairchild.worker.journal import Notes
-from fairchild.worker.journal import bounded as _bounded
+from fairchild.worker.notes import Notes
+from fairchild.worker.notes import bounded as _bounded
 from fairchild.worker.watch import Watch
 
 log = logging.getLogger("fairchild.worker")

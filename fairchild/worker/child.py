@@ -34,11 +34,11 @@ import msgspec
 
 from fairchild import context
 from fairchild.client import Fairchild
-from fairchild.db.journal import LineNote, ProgressNote
+from fairchild.db.notes import LineNote, ProgressNote
 from fairchild.errors import NotWhileImporting
 from fairchild.tasks import Home, Task, registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
-from fairchild.worker.journal import Notes
+from fairchild.worker.notes import Notes
 from fairchild.worker.watch import Watch
 from fairchild.worker.wire import Ask, Begun, Done, Logged, Noted, Program, Run, ToChild, Unfit, Wire
 
@@ -215,7 +215,7 @@ def _start_thread(name: str, target: Callable[[], None]) -> None:
 
 
 class _Told:
-    """Gives a job's notes to the worker, whose journal they are for."""
+    """Gives a job's notes to the worker, whose notebook they are for."""
 
     def __init__(self, wire: Wire[ToChild]) -> None:
         self._wire = wire

@@ -40,7 +40,7 @@ from fairchild.tasks import Task, TaskOptions, check_text
 from fairchild.upkeep.observer import Observer
 from fairchild.worker.attempt import Attempt, Values
 from fairchild.worker.claimer import PRIORITIES, SWEEP_SECONDS, with_values
-from fairchild.worker.journal import Journal, Notes
+from fairchild.worker.notes import Notebook, Notes
 from fairchild.worker.worker import FENCED_AFTER, new_session, own_name
 
 MAX_LIMIT = 500
@@ -147,7 +147,7 @@ class HeldAttempt(Attempt):
         super().__init__(claimed, values, consumer.client, consumer.name)
         self.consumer = consumer
         self.task = consumer.task(claimed.task)
-        self.notes = Notes(consumer.journal, claimed)
+        self.notes = Notes(consumer.notebook, claimed)
         self._started = time.monotonic()
         self._turn = threading.Lock()
 
@@ -231,12 +231,12 @@ class Consumer:
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._acknowledged = clock.now()
         self._observer = Observer(uuid4(), self._interval)
-        self.journal = Journal(client.database)
+        self.notebook = Notebook(client.database)
         self._beating = Loop("heartbeat", self._beat, max_pause=min(1.0, self._interval))
         self._observing = Loop("observer", self._observe)
         self._pid = os.getpid()
         self._enter()
-        self.journal.start()
+        self.notebook.start()
         self._beating.start()
         self._observing.start()
         atexit.register(self.close)
@@ -248,8 +248,8 @@ class Consumer:
             return  # of the parent of this process
         for attempt in self._holding():
             attempt.leave(None)
-        self.journal.end()
-        self.journal.join(5.0)
+        self.notebook.end()
+        self.notebook.join(5.0)
         self._observing.stop()
         self._beating.stop()
         self._observing.join(5.0)
@@ -354,7 +354,7 @@ class Consumer:
 
     def write(self, ended: Ended, write: Write) -> Applied:
         """Record one outcome."""
-        self.journal.flush()
+        self.notebook.flush()
         with self.client.database.link() as link:
             applied = write(link, ended)
         self.client.jobs_ended()

@@ -150,8 +150,8 @@ class Finisher:
         if self._link is None or self._link.connection.closed:
             self._link = self._database.open("finisher", tuned=True)
         before = self._link.statements
-        if self.pool is not None and self.pool.journal is not None:
-            self.pool.journal.flush()
+        if self.pool is not None and self.pool.notebook is not None:
+            self.pool.notebook.flush()
         try:
             if failpoints.ARMED:
                 failpoints.hit("finish.before")

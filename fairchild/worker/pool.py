@@ -19,7 +19,7 @@ from fairchild.events import emit
 from fairchild.tasks import Registry
 from fairchild.worker.attempt import Attempt, CoroutineLoop
 from fairchild.worker.isolated import Children
-from fairchild.worker.journal import Journal, Notes
+from fairchild.worker.notes import Notebook, Notes
 from fairchild.worker.pace import Pace
 from fairchild.worker.watch import Watch, Watched
 
@@ -49,7 +49,7 @@ class Pool:
         self.on_room: Callable[[], None] = lambda: None
         self.on_recorded: Callable[[list[Ended], Applied], None] = lambda batch, _: self.recorded(batch)
         self.coroutines = CoroutineLoop(self._start_thread)
-        self.journal: Journal | None = None
+        self.notebook: Notebook | None = None
         """Where jobs note what they have to say."""
         self.children: Children | None = None
         """Where tasks with ``isolation="process"`` run, and jobs that were held in a death of a worker."""
@@ -94,8 +94,8 @@ class Pool:
                 queue = attempt.claimed.queue
                 self._per_queue[queue] = self._per_queue.get(queue, 0) + 1
         for attempt in attempts:
-            if self.journal is not None:
-                attempt.notes = Notes(self.journal, attempt.claimed)
+            if self.notebook is not None:
+                attempt.notes = Notes(self.notebook, attempt.claimed)
             self._queue.put(attempt)
 
     def recorded(self, batch: list[Ended]) -> None:

@@ -23,7 +23,7 @@ import msgspec
 
 from fairchild.db.claim import Claimed
 from fairchild.db.finish import Applied, Ended
-from fairchild.db.journal import LineNote, ProgressNote
+from fairchild.db.notes import LineNote, ProgressNote
 from fairchild.tasks import Home
 
 _LENGTH = Struct(">Q")
@@ -76,7 +76,7 @@ class Logged(msgspec.Struct, tag=True):
 
 
 class Noted(msgspec.Struct, tag=True):
-    """What the job noted, for the worker's journal."""
+    """What the job noted, for the worker's notebook."""
 
     note: LineNote | None = None
     progress: ProgressNote | None = None

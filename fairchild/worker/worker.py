@@ -42,8 +42,8 @@ from fairchild.upkeep.observer import LOOKS_A_BEAT, Observer
 from fairchild.worker.claimer import Claimer
 from fairchild.worker.finisher import Finisher
 from fairchild.worker.isolated import Children
-from fairchild.worker.journal import Journal
 from fairchild.worker.listener import Listener
+from fairchild.worker.notes import Notebook
 from fairchild.worker.pool import Pool
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Worker:
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
             self._pool.children = Children(self.client)
             self._finisher.pool = self._pool
-            self._journal = self._pool.journal = Journal(database)
+            self._notebook = self._pool.notebook = Notebook(database)
             self._claimer = Claimer(
                 database,
                 self._pool,
@@ -180,7 +180,7 @@ class Worker:
                 self._heart.connection.close()
                 raise
             self._finisher.start()
-            self._journal.start()
+            self._notebook.start()
             self._pool.start()
             self._beating.start()
             self._fencing.start()
@@ -230,8 +230,8 @@ class Worker:
         if not self.flushed:
             self._finisher.give_up()
             self._within(1.0, self._finisher.join)
-        self._journal.end()
-        self._within(2.0, self._journal.join)
+        self._notebook.end()
+        self._within(2.0, self._notebook.join)
         self._within(5.0, self._observing.join)
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()

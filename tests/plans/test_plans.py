@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import browse, census, claim, enqueue, finish, journal, lease, settle, wake, workflows
+from fairchild.db import browse, census, claim, enqueue, finish, lease, notes, settle, wake, workflows
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
@@ -260,19 +260,19 @@ def test_rescuing_reads_claims_and_reaches_the_rest_by_keys(tuned: Link) -> None
 
 
 def test_what_jobs_note_is_checked_and_read_by_keys(tuned: Link) -> None:
-    notes = msgspec.json.encode([{"n": n, "job_id": uuid7(), "claim_id": uuid4()} for n in range(100)]).decode()
+    written = msgspec.json.encode([{"n": n, "job_id": uuid7(), "claim_id": uuid4()} for n in range(100)]).decode()
 
     for statement, expected in (
-        (journal.WRITE_LINES, {PKEY, "fairchild_claims_pkey"}),
-        (journal.WRITE_PROGRESS, {PKEY, "fairchild_claims_pkey"}),
-        (journal.WRITE_CURSOR, {"fairchild_claims_pkey"}),
-        (journal.READ_CURSOR, {"fairchild_progress_pkey"}),
-        (journal.READ_LINES, {"fairchild_logs_by_job"}),
+        (notes.WRITE_LINES, {PKEY, "fairchild_claims_pkey"}),
+        (notes.WRITE_PROGRESS, {PKEY, "fairchild_claims_pkey"}),
+        (notes.WRITE_CURSOR, {"fairchild_claims_pkey"}),
+        (notes.READ_CURSOR, {"fairchild_progress_pkey"}),
+        (notes.READ_LINES, {"fairchild_logs_by_job"}),
     ):
         nodes = explain(
             tuned,
             statement,
-            {"notes": notes, "id": uuid7(), "claim_id": uuid4(), "attempt": 1, "cursor": "1", "after": 0, "level": 10,
+            {"notes": written, "id": uuid7(), "claim_id": uuid4(), "attempt": 1, "cursor": "1", "after": 0, "level": 10,
              "limit": 100},
             {"after": "bigint", "level": "int", "limit": "int", "attempt": "int"},
         )  # fmt: skip
@@ -306,7 +306,7 @@ def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
         assert NAMES["jobs"] not in scanned(nodes), statement
 
 
-@pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease, journal])
+@pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease, notes])
 def test_no_statement_of_the_hot_paths_goes_unexplained(module: ModuleType) -> None:
     name = module.__name__.rpartition(".")[2]
     own = {each for each, value in vars(module).items() if isinstance(value, Sql)}

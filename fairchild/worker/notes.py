@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from fairchild import context
 from fairchild.db.claim import Claimed
 from fairchild.db.connect import Database, is_transient
-from fairchild.db.journal import LineNote, ProgressNote, write_lines, write_progress
+from fairchild.db.notes import LineNote, ProgressNote, write_lines, write_progress
 from fairchild.loop import Loop
 
 GATHER_SECONDS = 0.25
@@ -40,7 +40,7 @@ _plain = logging.Formatter()
 
 
 class Sink(Protocol):
-    """Where an attempt's notes go: the worker's journal, or from a child process to its worker."""
+    """Where an attempt's notes go: the worker's notebook, or from a child process to its worker."""
 
     def line(self, note: LineNote, record: logging.LogRecord | None = None) -> None: ...
     def progress(self, note: ProgressNote) -> None: ...
@@ -103,7 +103,7 @@ class Notes:
         self._sink.line(note, record)
 
 
-class Journal:
+class Notebook:
     """Gathers notes and writes them in batches."""
 
     def __init__(self, database: Database) -> None:
@@ -114,7 +114,7 @@ class Journal:
         self._progress: dict[tuple[int, int], ProgressNote] = {}
         self._due = math.inf
         self._ending = False
-        self._loop = Loop("journal", self._step)
+        self._loop = Loop("notes", self._step)
         self.dropped = 0
         """Notes dropped so far: too many waited, or their attempt had lost its claim."""
 

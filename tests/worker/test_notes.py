@@ -11,11 +11,11 @@ import pytest
 
 from fairchild import Job, Retry, current_job
 from fairchild.context import CurrentJob
-from fairchild.db import journal
-from fairchild.db.journal import LineNote, ProgressNote
+from fairchild.db import notes as stored
+from fairchild.db.notes import LineNote, ProgressNote
 from fairchild.errors import LeaseLost, NotSerializable, UsageError
 from fairchild.job import JobState
-from fairchild.worker import journal as notes
+from fairchild.worker import notes
 from tests.support import isolated
 from tests.support.app import PATIENCE, App
 from tests.support.eventually import eventually
@@ -290,7 +290,7 @@ def test_who_has_lost_the_job_sets_no_cursor(app: App) -> None:
 
     with pytest.raises(LeaseLost):
         late.cursor = "late"
-    assert journal.read_cursor(app.store.link, job) == "mine"
+    assert stored.read_cursor(app.store.link, job) == "mine"
 
 
 def test_notes_of_an_attempt_that_has_lost_its_job_are_dropped(app: App) -> None:
@@ -300,8 +300,8 @@ def test_notes_of_an_attempt_that_has_lost_its_job_are_dropped(app: App) -> None
 
     def note(claim_id: UUID) -> tuple[int, int]:
         return (
-            journal.write_lines(link, [LineNote(job, claim_id, 1, 0.0, 20, "t", "x", {})] * 2),
-            journal.write_progress(link, [ProgressNote(job, claim_id, 1, 1.0, None, None)]),
+            stored.write_lines(link, [LineNote(job, claim_id, 1, 0.0, 20, "t", "x", {})] * 2),
+            stored.write_progress(link, [ProgressNote(job, claim_id, 1, 1.0, None, None)]),
         )
 
     assert note(first.claim_id) == (2, 1)
@@ -329,7 +329,7 @@ def test_while_the_database_is_away_notes_are_kept_and_no_job_waits(app: App) ->
 
 def test_what_waits_is_bounded_and_counted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "MAX_WAITING", 3)
-    kept = notes.Journal(app.client.database)  # not started: nothing is written
+    kept = notes.Notebook(app.client.database)  # not started: nothing is written
     for n in range(5):
         kept.line(LineNote(uuid4(), uuid4(), 1, 0.0, 20, "t", str(n), {}))
 
