@@ -18,8 +18,8 @@ from uuid import UUID
 
 import msgspec
 
-from fairchild.db import wake
-from fairchild.db.connect import Link
+from fairchild.db import journal, wake, xcom
+from fairchild.db.connect import REPLY_LOST, Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
 from fairchild.db.settle import recount, settle
@@ -51,11 +51,25 @@ class Ended:
     children: list[NewJob] = field(default_factory=list)
     meta: bytes | None = None
     """The job's new meta as JSON text; None leaves it as it is."""
+    progress: journal.Progress | None = None
+    """Of a durable job's attempt that suspends or ends. Then ``state`` is 'waiting', or 'completed' if it has never
+    called anything."""
+    xcom: list[xcom.Change] = field(default_factory=list)
+    workflow_id: UUID | None = None
+    """The workflow of those changes."""
 
     @property
     def plain(self) -> bool:
         """Whether the one statement does all there is to do, unless it reports jobs to settle."""
-        return not self.children and not self.value_refs
+        return not self.children and not self.value_refs and self.progress is None and not self.xcom
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether a durable job waits for what others may do in this moment, and not only for its new children."""
+        if self.progress is None or self.state != "waiting":
+            return False
+        wait = self.progress.wait
+        return wait is None or wait.signal is not None or not {each.id for each in self.children}.issuperset(wait.jobs)
 
 
 class Applied(NamedTuple):
@@ -175,9 +189,22 @@ def finish(link: Link, batch: list[Ended], room: int = 0) -> Applied:
     while True:
         try:
             with link.atomic():
-                return _finish_families(link, batch, room)
+                applied = _finish_families(link, batch, room)
         except _Taken:  # the other transaction has ended by now, so its job is seen
             continue
+        if link.idle:
+            look_again(link, batch)
+        return applied
+
+
+def look_again(link: Link, batch: list[Ended]) -> None:
+    """After the commit: wake durable jobs that what they wait for has passed by unseen; see db/journal.py."""
+    unsure = [ended.job_id for ended in batch if ended.is_unsure]
+    if unsure:
+        try:
+            journal.look_again(link, unsure)
+        except REPLY_LOST:  # all is written; whoever uses the connection next hears of it, and the sweeps do this
+            return
 
 
 def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
@@ -195,6 +222,12 @@ def _finish_families(link: Link, batch: list[Ended], room: int) -> Applied:
             raise _Taken
         promoted += sum(not each.later for each in inserted)
     marked = written.marked + _value_edges(link, kept, foreign)
+    durable = {ended.job_id: ended.progress for ended in kept if ended.progress is not None}
+    if durable:
+        marked = [*marked, *journal.record(link, durable, {ended.job_id for ended in kept if ended.state == "waiting"})]
+    for ended in kept:
+        if ended.xcom and ended.workflow_id is not None:
+            xcom.apply(link, ended.workflow_id, ended.job_id, ended.xcom)
     _refuse_circles(link, kept, foreign)
     settled = settle(link, marked, room) if marked else []
     return Applied(_why(link, written.lost), settled, promoted, tuple(written.stopped))
@@ -285,8 +318,9 @@ def _document(ended: Ended, foreign: int) -> dict[str, Any]:
     if ended.state == "due":
         row["delay"] = ended.delay
     if ended.state == "waiting":
+        # Of a durable job this is the least it waits for, until its row in waiting has been filled in and counted.
         row["children"] = len(ended.children)
-        row["deps"] = foreign
+        row["deps"] = foreign if ended.progress is None else max(1, foreign)
         row["value_refs"] = ended.value_refs or None
     return row
 

@@ -20,6 +20,10 @@ NAMES = {
     "sessions": "fairchild_sessions",
     "catalogs": "fairchild_catalogs",
     "counters": "fairchild_counters",
+    "journal": "fairchild_journal",
+    "signals": "fairchild_signals",
+    "timers": "fairchild_timers",
+    "xcom": "fairchild_xcom",
     "view": "fairchild_jobs",
 }
 

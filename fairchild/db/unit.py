@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from fairchild.db.connect import Database, is_reply_lost
-from fairchild.db.finish import Applied, Ended, finish, was_recorded
+from fairchild.db.finish import Applied, Ended, finish, look_again, was_recorded
 from fairchild.errors import StoreError
 
 IDLE_SECONDS = 600
@@ -75,8 +75,11 @@ class Unit:
             raise
         if applied.lost or applied.stopped:
             self.rollback()
-        else:
-            self.commit()
+            return applied
+        self.commit()
+        if ended.is_unsure:
+            with suppress(StoreError), self._database.link() as link:  # what this misses, the workers' sweeps find
+                look_again(link, [ended])
         return applied
 
     def resolve(self, ended: Ended) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 CANCEL = "cancel"
 """The payload of a notification that running jobs were asked to stop. All others mean that there is something to do."""
+SIGNAL = "signal"
+"""That a signal was sent in a transaction that could not wake its job: somebody should look."""
 
 
 @lru_cache(maxsize=64)
