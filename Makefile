@@ -9,7 +9,7 @@ PIP_NEEDED := pip>=25.1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-pg test-plans test-pgbouncer faults bench demo clean
+.PHONY: help setup check format test test-pg test-plans test-pgbouncer faults durable bench demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test-plans: $(VENV)/.dev ## explain the hot statements on PostgreSQL 12, 15 and 
 
 faults: $(VENV)/.dev ## a storm of kills, freezes, cuts and crashes, and what came of it (ARGS="--minutes 1 --seed 7")
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+durable: $(VENV)/.dev ## durable tasks killed 500 times between any two calls (ARGS="--kills 50 --jobs 5")
+	@$(BIN)/python -m tests.durable.show $(ARGS)
 
 bench: $(VENV)/.dev ## measure, beside the limits of the server and other queues (ARGS="--quick", or --markdown)
 	@$(BIN)/python -m tests.bench.peers $(ARGS)

@@ -21,6 +21,7 @@ from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
     AttemptTimedOut,
+    FutureUsedAsValue,
     Interrupt,
     LeaseLost,
     NotConnected,
@@ -34,7 +35,10 @@ from fairchild.job import Job, NewJob
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fairchild.db.connect import Database
     from fairchild.db.unit import Unit
+    from fairchild.db.xcom import Change
+    from fairchild.durable import Durable
 
 
 MAX_DEPTH = 64
@@ -51,6 +55,8 @@ class Enqueuer(Protocol):
     def open_unit(self) -> Unit: ...
     @property
     def max_payload_bytes(self) -> int: ...
+    @property
+    def database(self) -> Database: ...
 
 
 @dataclass(eq=False)
@@ -61,6 +67,10 @@ class CurrentJob(Job):
     """Grows with every claim of this job: pass it to outside systems so that they can refuse an older attempt."""
     client: Enqueuer | None = field(default=None, repr=False)
     max_payload_bytes: int = 1024 * 1024
+    durable: Durable | None = field(default=None, repr=False)
+    """Its journal, if its task is durable."""
+    changes: list[Change] = field(default_factory=list, repr=False)
+    """What it has done to shared values, done with its outcome."""
     _deadline: float | None = field(default=None, repr=False)
     _children: list[NewJob] = field(default_factory=list, repr=False)
     _signal: Callable[[], BaseException] | None = field(default=None, repr=False)
@@ -80,6 +90,11 @@ class CurrentJob(Job):
     def children_spawned(self) -> int:
         """How many tasks this attempt has called so far."""
         return len(self._children)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether this attempt of a durable task has been suspended: for ``finally`` blocks that must not run then."""
+        return self.durable is not None and self.durable.wait is not None
 
     @property
     def cancelled(self) -> bool:
@@ -161,6 +176,12 @@ class CurrentJob(Job):
         new.parent_id = self.id
         new.workflow_id = self.workflow_id
         new.depth = self.depth + 1
+        if self.durable is not None:
+            return Future(self.durable.called(new, self._insert), new.task)
+        self._insert(new)
+        return Future(new.id, new.task)
+
+    def _insert(self, new: NewJob) -> None:
         with self._lock:
             if self._closed:
                 raise SpawnAfterEnd(
@@ -170,7 +191,13 @@ class CurrentJob(Job):
             if len(self._children) >= MAX_CHILDREN:
                 raise UsageError(f"job {self.id} has called {MAX_CHILDREN:,} tasks, the most one attempt may call")
             self._children.append(new)
-        return Future(new.id, new.task)
+
+    def add_change(self, change: Change) -> None:
+        """Have a change of shared values done with this attempt's outcome."""
+        with self._lock:
+            if self._closed:
+                raise UsageError(f"job {self.id}: its attempt {self.attempt} has ended; nothing was shared")
+            self.changes.append(change)
 
     def close(self) -> list[NewJob]:
         """End of the attempt: its children, and no more of them."""
@@ -237,6 +264,21 @@ def get_current_job() -> CurrentJob | None:
     """The job this code runs in, or None."""
     holder = _current.get()
     return None if holder is None else holder.current()
+
+
+def _result_of(future: Future, timeout: float | None) -> Any:
+    """The value of a Future inside a job; only a durable one may wait for it."""
+    job = get_current_job()
+    if job is None or job.durable is None:
+        where = "here" if job is None else f"in job {job.id} ({job.task}): its task is not durable"
+        raise FutureUsedAsValue(
+            f"cannot wait for {future!r} {where}. Waiting would hold a thread that the awaited job may need. Pass the "
+            "Future to another task as an argument, or return it; a task with @task(durable=True) may wait"
+        )
+    return job.durable.result([(future.job_id, future.task)], timeout)[0]
+
+
+Future.wait_in_task = staticmethod(_result_of)
 
 
 def is_inside_task() -> bool:

@@ -7,8 +7,8 @@ receiver gets the value itself once it is there. Whatever would need the value h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NoReturn
 from uuid import UUID
 
 from fairchild.errors import FutureUsedAsValue
@@ -16,10 +16,19 @@ from fairchild.errors import FutureUsedAsValue
 _PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset)
 
 
+def _no_job(future: Future, timeout: float | None) -> NoReturn:  # noqa: ARG001 - as wait_in_task is called
+    raise FutureUsedAsValue(
+        f"cannot wait for {future!r} here: no job runs. Pass the Future to another task as an argument, or return it"
+    )
+
+
 class Future:
     """Stands for the result of job ``job_id``, a call of task ``task``."""
 
     __slots__ = ("job_id", "task")
+
+    wait_in_task: ClassVar[Callable[[Future, float | None], Any]] = staticmethod(_no_job)
+    """How ``result`` gets at the running job; ``fairchild.context`` knows."""
 
     def __init__(self, job_id: UUID, task: str) -> None:
         self.job_id = job_id
@@ -49,12 +58,13 @@ class Future:
             "Pass the Future to another task as an argument, or return it; the task that receives it gets the value"
         )
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002 - the signature of those that may wait
-        """The value itself is only available to tasks that may suspend."""
-        raise FutureUsedAsValue(
-            f"cannot wait for {self!r} here: waiting inside a job would hold a thread that the awaited job may need. "
-            "Pass the Future to another task as an argument, or return it"
-        )
+    def result(self, timeout: float | None = None) -> Any:
+        """The value, in a task with ``durable=True``; it is suspended until the value is there.
+
+        Raises what the job came to: JobFailed, JobCancelled, NoResult; ResultTimeout after ``timeout`` seconds.
+        FutureUsedAsValue in any other task.
+        """
+        return Future.wait_in_task(self, timeout)
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304
         self._misused("test the truth of")

@@ -76,6 +76,8 @@ class TaskOptions:
     record: bool = True
     isolation: str = "thread"
     memory_mb: float | None = None
+    durable: bool = False
+    xcom_key: str | None = None
 
 
 class Task(Generic[P, R]):
@@ -638,6 +640,8 @@ def make_task(
     record: bool = True,
     isolation: str = "thread",
     memory_mb: float | None = None,
+    durable: bool = False,
+    xcom_key: str | None = None,
 ) -> Task[..., Any]:
     """Check the options, make the task and register it."""
     if isinstance(fn, (staticmethod, classmethod)):
@@ -654,6 +658,13 @@ def make_task(
     if on_child_failure not in ("fail", "ignore"):
         raise UsageError(f'on_child_failure is "fail" or "ignore", not {on_child_failure!r}')
     _check_isolation(fn, isolation, memory_mb)
+    if durable and inspect.iscoroutinefunction(fn):
+        raise UsageError(
+            f"a durable task is a plain function, and {fn.__qualname__} is async: it waits by ending and running "
+            "again, not by await"
+        )
+    if xcom_key is not None and not record:
+        raise UsageError("xcom_key shares the result, which record=False does not keep")
     if isinstance(aliases, str):
         raise UsageError(f"aliases is a list of names, not {aliases!r}")
     options = TaskOptions(
@@ -671,6 +682,8 @@ def make_task(
         record=record,
         isolation=isolation,
         memory_mb=memory_mb,
+        durable=bool(durable),
+        xcom_key=None if xcom_key is None else check_text("xcom key", xcom_key),
     )
     made: Task[..., Any] = Task(
         fn,

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from fairchild import codec
 from fairchild.context import Enqueuer
+from fairchild.db import journal
 from fairchild.db.claim import PROMOTE_BATCH, Claimed, Lane, claim, find_claim, look, promote_due
 from fairchild.db.connect import REPLY_LOST, Database, Link
 from fairchild.db.finish import Ended
@@ -268,15 +269,22 @@ class Claimer:
         wanted = {row.job_id: referred(codec.decode(row.refs)) for row in rows if row.refs is not None}
         ids = list({each for found in wanted.values() for each in found})
         values = read_results(link, ids) if ids else {}
+        durable = [row.job_id for row in rows if self._is_durable(row.task)]
+        histories = journal.read(link, durable) if durable else {}
         attempts = []
         for row in rows:
             own = {each: values[each] for each in wanted.get(row.job_id, ()) if each in values}
-            attempt = Attempt(row, own, self._client, self._worker)
-            if row.expired:
+            history = histories.get(row.job_id)
+            attempt = Attempt(row, own, self._client, self._worker, history)
+            if row.expired and not (history is not None and history.begun):  # one that goes on has been started
                 self._finisher.put(attempt.expired())
             else:
                 attempts.append(attempt)
         self._pool.add(attempts)
+
+    def _is_durable(self, name: str) -> bool:
+        task = self._registry.find(name)
+        return task is not None and task.settings.durable
 
     def _give_back_stuck(self) -> None:
         """Jobs claimed ahead that no thread gets to, because those running turned out long, go back for others."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fairchild.db.connect import Database, Link
 from fairchild.db.statement import quote
-from fairchild.db.wake import CANCEL
+from fairchild.db.wake import CANCEL, SIGNAL
 
 WAIT_SECONDS = 10.0
 PROBE_SECONDS = 2.0
@@ -25,13 +25,24 @@ log = logging.getLogger("fairchild.worker")
 
 
 class Listener:
-    """The step of the listener's loop: waits on a connection of its own, wakes, and lets beat if jobs are to stop."""
+    """The step of the listener's loop: waits on a connection of its own, and wakes whoever has something to do.
 
-    def __init__(self, database: Database, channel: str, wake: Callable[[], None], beat: Callable[[], None]) -> None:
+    ``beat``: jobs are to stop; ``signal``: a signal was sent.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        channel: str,
+        wake: Callable[[], None],
+        beat: Callable[[], None],
+        signal: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._channel = channel
         self._wake = wake
         self._beat = beat
+        self._signal = signal
         self._link: Link | None = None
         self._selector: selectors.BaseSelector | None = None
         self._interrupted, self._interrupt = os.pipe()
@@ -50,7 +61,9 @@ class Listener:
             heard = link.heard()
             if CANCEL in heard:
                 self._beat()
-            if heard - {CANCEL}:
+            if SIGNAL in heard:
+                self._signal()
+            if heard - {CANCEL, SIGNAL}:
                 self._wake()
         except BaseException:
             self._close_link()

@@ -23,6 +23,7 @@ import msgspec
 
 from fairchild.db.claim import Claimed
 from fairchild.db.finish import Applied, Ended
+from fairchild.rules.replay import History
 from fairchild.tasks import Home
 
 _LENGTH = Struct(">Q")
@@ -45,6 +46,7 @@ class Run(msgspec.Struct, tag=True):
     worker: str
     home: Home
     memory_mb: float | None
+    history: History | None = None
 
 
 class Ask(msgspec.Struct, tag=True):
