@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fairchild.db.connect import Database
     from fairchild.db.unit import Unit
     from fairchild.db.xcom import Change
-    from fairchild.durable import Durable
+    from fairchild.durable import Durable, Here
 
 
 MAX_DEPTH = 64
@@ -69,6 +69,8 @@ class CurrentJob(Job):
     max_payload_bytes: int = 1024 * 1024
     durable: Durable | None = field(default=None, repr=False)
     """Its journal, if its task is durable."""
+    here: Here | None = field(default=None, repr=False)
+    """The same of a durable task that was called directly: what it calls is run here and now."""
     changes: list[Change] = field(default_factory=list, repr=False)
     """What it has done to shared values, done with its outcome."""
     _deadline: float | None = field(default=None, repr=False)

@@ -35,7 +35,7 @@ from fairchild.errors import (
     UsageError,
 )
 from fairchild.future import Future
-from fairchild.ids import derived
+from fairchild.ids import derived, uuid7
 from fairchild.job import Job, NewJob
 from fairchild.record import Record
 from fairchild.rules.replay import Entry, History, Known, Replay, describe
@@ -304,6 +304,39 @@ class Durable:
             wait.timer = limit.entry.seq
         self.wait = wait
         raise Suspended(f"{self._what} waits for {what}")
+
+
+class Here(Durable):
+    """A durable task that is called directly: what it calls is done here and now, and nothing is kept."""
+
+    def __init__(self, job_id: UUID, task: str) -> None:
+        super().__init__(job_id, task, History(now=time.time()), lambda _: None, codec.MAX_PAYLOAD_BYTES)
+
+    def call(self, name: str, run: Callable[[Any, Any], Any], args: Any, kwargs: Any) -> Future:
+        """Run a task with these arguments, in which Futures stand for what has been called before."""
+        future = Future(uuid7(), name)
+        try:
+            with context.entered(None):
+                value = run(self._filled(args), self._filled(kwargs))
+            known = Known(future.job_id, "completed", None, codec.encode(value, root="result").json)
+        except Exception as error:  # noqa: BLE001 - whoever wants the value hears of it
+            last = {"type": type(error).__qualname__, "kind": "error", "message": str(error)}
+            known = Known(future.job_id, "failed", "error", codec.encode(last).json, failed=True)
+        self._ended[future.job_id] = known
+        return future
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def signal(self, name: str, timeout: float | None) -> Any:  # noqa: ARG002 - as in a job
+        raise NotDurable(f"no signal {name!r} can reach {self._what}: it was called directly, outside of a job")
+
+    def _filled(self, value: Any) -> Any:
+        if isinstance(value, Future):
+            return self.result([(value.job_id, value.task)])[0]
+        if isinstance(value, dict):
+            return {key: self._filled(item) for key, item in value.items()}
+        return type(value)(map(self._filled, value)) if type(value) in (list, tuple) else value
 
 
 class _Limit:

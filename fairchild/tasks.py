@@ -170,10 +170,20 @@ class Task(Generic[P, R]):
                 id=uuid7(), task=self.name, state=JobState.RUNNING, attempt=1, max_attempts=self.settings.max_attempts
             )
             self.signature.add_job(positional, keywords, job)
-        value = self.fn(*positional, **keywords)
+        value = self._wait_here(positional, keywords) if self.settings.durable else self.fn(*positional, **keywords)
         if self.is_async:
             value = _run_coroutine(value)
         return value.value if isinstance(value, Record) else value
+
+    def _wait_here(self, positional: list[Any], keywords: dict[str, Any]) -> Any:
+        from fairchild.durable import Here  # noqa: PLC0415 - it needs the driver, which a module of tasks does not
+
+        job = CurrentJob(
+            id=uuid7(), task=self.name, state=JobState.RUNNING, attempt=1, max_attempts=self.settings.max_attempts
+        )
+        job.here = job.durable = Here(job.id, self.name)
+        with context.entered(job):
+            return self.fn(*positional, **keywords)
 
 
 class Configured(Generic[P, R]):
@@ -205,6 +215,8 @@ class Configured(Generic[P, R]):
             _warn_outside(self.task.name)
             return self.task.run_here(args, plain)
         arguments, options = self._split(kwargs)
+        if job.here is not None:
+            return job.here.call(self.task.name, self.task.run_here, args, arguments)
         if "connection" in options:
             raise InvalidArguments(
                 f"{self.task.name}: a task called inside a job commits with the job; use .enqueue() for a connection"

@@ -388,3 +388,40 @@ def test_an_async_task_cannot_be_durable(app: App) -> None:
 
         @app.task(durable=True)
         async def wrong() -> None: ...
+
+
+def test_a_durable_task_that_is_called_directly_runs_here_and_now(app: App) -> None:
+    done: list[str] = []
+
+    @app.task
+    def double(n: int) -> int:
+        return n * 2
+
+    @app.task
+    def bad() -> int:
+        raise ValueError("broken")
+
+    @app.task(durable=True)
+    def inner(values: list[int]) -> Any:
+        first: Any = double(values[0])
+        return Record(first.result() + values[1])
+
+    @app.task(durable=True)
+    def parent(n: int, signal: bool = False) -> Any:
+        step(done.append, "once")
+        futures: list[Any] = [double(n), double(n + 1)]
+        found = [future.result() for future in as_completed(*futures)]
+        wrong: Any = bad()
+        with pytest.raises(JobFailed, match="broken"):
+            wrong.result()
+        sleep(0.001)
+        assert now().tzinfo is not None
+        if signal:
+            wait_signal("go")
+        nested: Any = inner([futures[0], futures[1]])
+        return Record([found, gather(*futures), nested.result()])
+
+    assert parent(3) == [[6, 8], [6, 8], 20]
+    assert done == ["once"]
+    with pytest.raises(NotDurable, match="go"):
+        parent(3, signal=True)
