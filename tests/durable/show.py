@@ -84,7 +84,9 @@ def _judge(connection: psycopg.Connection[Any], client: Fairchild, ended: list[A
         "steps that are missing": f"""
             SELECT p.id FROM fairchild_jobs p LEFT JOIN effects e ON e.job = p.id::text
              WHERE p.parent_id IS NULL GROUP BY p.id HAVING count(e.effect) <> {len(STEPS)}""",
-        "attempts were spent": "SELECT id FROM fairchild_jobs WHERE parent_id IS NULL AND attempt <> 1",
+        "attempts were spent": """
+            SELECT id, attempt, (SELECT jsonb_agg(e) FROM jsonb_array_elements(errors) e WHERE e ->> 'kind' <> 'lost')
+              FROM fairchild_jobs WHERE parent_id IS NULL AND attempt <> 1""",
     }
     for what, query in wrong.items():
         verdict.wrong += [f"{what}: {row}" for row in ask(query)]
