@@ -9,7 +9,7 @@ PIP_NEEDED := pip>=25.1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-pg test-plans test-pgbouncer workflows faults faults-servers bench demo clean
+.PHONY: help setup check format test test-pg test-plans test-pgbouncer workflows faults faults-servers durable bench demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,8 @@ faults: $(VENV)/.dev ## try to break what is promised: kills, freezes, cuts, res
 faults-servers: $(VENV)/.dev ## faults of servers, networks, sessions and clocks; says what this machine lacks for some
 	@$(BIN)/python -m pytest tests/faults/servers tests/pgbouncer tests/worker/test_lost_replies.py \
 		tests/worker/test_transaction.py tests/client/test_unknown_outcome.py -k "test_f" -s -rs $(ARGS)
+durable: $(VENV)/.dev ## durable tasks killed 500 times between any two calls (ARGS="--kills 50 --jobs 5")
+	@$(BIN)/python -m tests.durable.show $(ARGS)
 
 bench: $(VENV)/.dev ## measure, beside the limits of the server and other queues (ARGS="--quick", or --markdown)
 	@$(BIN)/python -m tests.bench.peers $(ARGS)

@@ -26,6 +26,7 @@ from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
     AttemptTimedOut,
+    FutureUsedAsValue,
     Interrupt,
     LeaseLost,
     NotConnected,
@@ -40,7 +41,10 @@ from fairchild.job import LEVELS, Job, NewJob
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fairchild.db.connect import Database
     from fairchild.db.unit import Unit
+    from fairchild.db.xcom import Change
+    from fairchild.durable import Durable, Here
 
 
 MAX_CURSOR_BYTES = 64 * 1024
@@ -61,6 +65,8 @@ class Enqueuer(Protocol):
     def max_payload_bytes(self) -> int: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def database(self) -> Database: ...
 
 
 class Notes(Protocol):
@@ -82,6 +88,12 @@ class CurrentJob(Job):
     """Grows with every claim of this job: pass it to outside systems so that they can refuse an older attempt."""
     client: Enqueuer | None = field(default=None, repr=False)
     max_payload_bytes: int = 1024 * 1024
+    durable: Durable | None = field(default=None, repr=False)
+    """Its journal, if its task is durable."""
+    here: Here | None = field(default=None, repr=False)
+    """The same of a durable task that was called directly: what it calls is run here and now."""
+    changes: list[Change] = field(default_factory=list, repr=False)
+    """What it has done to shared values, done with its outcome."""
     _deadline: float | None = field(default=None, repr=False)
     _children: list[NewJob] = field(default_factory=list, repr=False)
     _signal: Callable[[], BaseException] | None = field(default=None, repr=False)
@@ -112,6 +124,11 @@ class CurrentJob(Job):
     def children_spawned(self) -> int:
         """How many tasks this attempt has called so far."""
         return len(self._children)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether this attempt of a durable task has been suspended: for ``finally`` blocks that must not run then."""
+        return self.durable is not None and self.durable.wait is not None
 
     @property
     def cancelled(self) -> bool:
@@ -250,31 +267,47 @@ class CurrentJob(Job):
     def spawn(self, new: NewJob) -> Future:
         """Add a child to this attempt. It is inserted when the attempt ends well, or never."""
         self._refuse_fork(f"call task {new.task} in the job's name")
-        limits = Limits() if self.client is None else self.client.limits
-        if self.depth >= limits.max_depth:
+        most = self._limits.max_depth
+        if self.depth >= most:
             raise UsageError(
-                f"job {self.id} is {self.depth} levels deep; a workflow may have {limits.max_depth} levels (max_depth)"
+                f"job {self.id} is {self.depth} levels deep; a workflow may have {most} levels (max_depth)"
             )
         new.parent_id = self.id
         new.workflow_id = self.workflow_id
         new.depth = self.depth + 1
+        if self.durable is not None:
+            return Future(self.durable.called(new, self._insert), new.task)
+        self._insert(new)
+        return Future(new.id, new.task)
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits() if self.client is None else self.client.limits
+
+    def _insert(self, new: NewJob) -> None:
+        most = self._limits.max_children
         with self._lock:
             if self._closed:
                 raise SpawnAfterEnd(
                     f"task {new.task} was called in the name of job {self.id}, whose attempt {self.attempt} has "
                     "ended. Nothing was enqueued; call it before the task returns, or use .enqueue()"
                 )
-            if len(self._children) >= limits.max_children:
+            if len(self._children) >= most:
                 raise UsageError(
-                    f"job {self.id} has called {limits.max_children:,} tasks, the most one attempt may call "
-                    "(max_children)"
+                    f"job {self.id} has called {most:,} tasks, the most one attempt may call (max_children)"
                 )
             if self._room is None or len(self._children) >= self._room:
                 self._look_for_room()
             self._children.append(new)
         if failpoints.ARMED:
             failpoints.hit("spawn.call")
-        return Future(new.id, new.task)
+
+    def add_change(self, change: Change) -> None:
+        """Have a change of shared values done with this attempt's outcome."""
+        with self._lock:
+            if self._closed:
+                raise UsageError(f"job {self.id}: its attempt {self.attempt} has ended; nothing was shared")
+            self.changes.append(change)
 
     def _look_for_room(self) -> None:
         """Raise UsageError if the workflow is known to be full. What is not known here is counted at the end."""
@@ -386,6 +419,21 @@ def current_notes() -> Notes | None:
     """Where the job this code runs in notes what it has to say; None outside of one."""
     holder = _current.get()
     return None if holder is None else holder.notes
+
+
+def _result_of(future: Future, timeout: float | None) -> Any:
+    """The value of a Future inside a job; only a durable one may wait for it."""
+    job = get_current_job()
+    if job is None or job.durable is None:
+        where = "here" if job is None else f"in job {job.id} ({job.task}): its task is not durable"
+        raise FutureUsedAsValue(
+            f"cannot wait for {future!r} {where}. Waiting would hold a thread that the awaited job may need. Pass the "
+            "Future to another task as an argument, or return it; a task with @task(durable=True) may wait"
+        )
+    return job.durable.result([(future.job_id, future.task)], timeout, [future.way])[0]
+
+
+Future.wait_in_task = staticmethod(_result_of)
 
 
 def is_inside_task() -> bool:

@@ -73,6 +73,14 @@ class WouldDeadlock(UsageError):
     """A job was about to hold its thread until another job ends, which may need that very thread."""
 
 
+class NotDurable(UsageError):
+    """What only a durable task may do was tried elsewhere."""
+
+
+class JournalFull(UsageError):
+    """A durable job has recorded more calls, or larger values, than a journal may hold. What it has recorded stays."""
+
+
 class StoreError(FairchildError):
     """The database refused or could not be reached. What was asked for was not done unless the message says so."""
 
@@ -130,6 +138,14 @@ class ResultTimeout(TaskError, TimeoutError):
     """The job did not end within the time given. It goes on."""
 
 
+class SignalTimeout(TaskError, TimeoutError):
+    """No signal came within the time given to ``wait_signal``."""
+
+
+class NonDeterminismError(TaskError):
+    """A durable job, run again, called something else than before. Its journal is as it was."""
+
+
 class DependencyHasNoResult(TaskError):
     """A job needs the value of an upstream job that completed without keeping one."""
 
@@ -152,6 +168,13 @@ class AttemptInterrupted(Interrupt):
 
 class LeaseLost(Interrupt):
     """The job belongs to another attempt by now; whatever this one does is dropped."""
+
+
+class Suspended(Interrupt):
+    """A durable task waits for something that is not there; it will run again from the top.
+
+    Not to be caught: whatever the task still does after it, the attempt is suspended. ``finally`` blocks run.
+    """
 
 
 class NotWhileImporting(Interrupt):

@@ -10,9 +10,9 @@ If its job fails or is cancelled, the receiver is cancelled too, unless it was p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 from uuid import UUID
 
 from fairchild.errors import FutureUsedAsValue
@@ -46,10 +46,19 @@ class Outcome:
     error: dict[str, Any] | None = None
 
 
+def _no_job(future: Future, timeout: float | None) -> NoReturn:  # noqa: ARG001 - as wait_in_task is called
+    raise FutureUsedAsValue(
+        f"cannot wait for {future!r} here: no job runs. Pass the Future to another task as an argument, or return it"
+    )
+
+
 class Future:
     """Stands for the result of job ``job_id``, a call of task ``task``."""
 
     __slots__ = ("job_id", "task", "way")
+
+    wait_in_task: ClassVar[Callable[[Future, float | None], Any]] = staticmethod(_no_job)
+    """How ``result`` gets at the running job; ``fairchild.context`` knows."""
 
     def __init__(self, job_id: UUID, task: str, way: Way | None = None) -> None:
         self.job_id = job_id
@@ -92,12 +101,13 @@ class Future:
             "Pass the Future to another task as an argument, or return it; the task that receives it gets the value"
         )
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002 - the signature of those that may wait
-        """The value itself is only available to tasks that may suspend."""
-        raise FutureUsedAsValue(
-            f"cannot wait for {self!r} here: waiting inside a job would hold a thread that the awaited job may need. "
-            "Pass the Future to another task as an argument, or return it"
-        )
+    def result(self, timeout: float | None = None) -> Any:
+        """The value, in a task with ``durable=True``; it is suspended until the value is there.
+
+        Raises what the job came to: JobFailed, JobCancelled, NoResult; ResultTimeout after ``timeout`` seconds.
+        FutureUsedAsValue in any other task.
+        """
+        return Future.wait_in_task(self, timeout)
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304
         self._misused("test the truth of")

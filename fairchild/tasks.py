@@ -76,6 +76,8 @@ class TaskOptions:
     record: bool = True
     isolation: str = "thread"
     memory_mb: float | None = None
+    durable: bool = False
+    xcom_key: str | None = None
 
 
 class Task(Generic[P, R]):
@@ -175,10 +177,20 @@ class Task(Generic[P, R]):
                 id=uuid7(), task=self.name, state=JobState.RUNNING, attempt=1, max_attempts=self.settings.max_attempts
             )
             self.signature.add_job(positional, keywords, job)
-        value = self.fn(*positional, **keywords)
+        value = self._wait_here(positional, keywords) if self.settings.durable else self.fn(*positional, **keywords)
         if self.is_async:
             value = _run_coroutine(value)
         return value.value if isinstance(value, Record) else value
+
+    def _wait_here(self, positional: list[Any], keywords: dict[str, Any]) -> Any:
+        from fairchild.durable import Here  # noqa: PLC0415 - it needs the driver, which a module of tasks does not
+
+        job = CurrentJob(
+            id=uuid7(), task=self.name, state=JobState.RUNNING, attempt=1, max_attempts=self.settings.max_attempts
+        )
+        job.here = job.durable = Here(job.id, self.name)
+        with context.entered(job):
+            return self.fn(*positional, **keywords)
 
 
 class Configured(Generic[P, R]):
@@ -204,12 +216,15 @@ class Configured(Generic[P, R]):
         return Configured(self.task, {**self._options, "connection": connection})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        inside = context.get_current_job() or context.get_current_block()
+        job = context.get_current_job()
+        inside = job or context.get_current_block()
         if inside is None:
             plain, _ = self._split(kwargs)
             _warn_outside(self.task.name)
             return self.task.run_here(args, plain)
         arguments, options = self._split(kwargs)
+        if job is not None and job.here is not None:
+            return job.here.call(self.task.name, self.task.run_here, args, arguments)
         if "connection" in options:
             raise InvalidArguments(
                 f"{self.task.name}: a task called inside a job or a workflow commits with it; use .enqueue() for a "
@@ -655,6 +670,8 @@ def make_task(
     record: bool = True,
     isolation: str = "thread",
     memory_mb: float | None = None,
+    durable: bool = False,
+    xcom_key: str | None = None,
 ) -> Task[..., Any]:
     """Check the options, make the task and register it."""
     if isinstance(fn, (staticmethod, classmethod)):
@@ -671,6 +688,13 @@ def make_task(
     if on_child_failure not in ("fail", "ignore"):
         raise UsageError(f'on_child_failure is "fail" or "ignore", not {on_child_failure!r}')
     _check_isolation(fn, isolation, memory_mb)
+    if durable and inspect.iscoroutinefunction(fn):
+        raise UsageError(
+            f"a durable task is a plain function, and {fn.__qualname__} is async: it waits by ending and running "
+            "again, not by await"
+        )
+    if xcom_key is not None and not record:
+        raise UsageError("xcom_key shares the result, which record=False does not keep")
     if isinstance(aliases, str):
         raise UsageError(f"aliases is a list of names, not {aliases!r}")
     options = TaskOptions(
@@ -688,6 +712,8 @@ def make_task(
         record=record,
         isolation=isolation,
         memory_mb=memory_mb,
+        durable=bool(durable),
+        xcom_key=None if xcom_key is None else check_text("xcom key", xcom_key),
     )
     made: Task[..., Any] = Task(
         fn,

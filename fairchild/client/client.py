@@ -19,8 +19,9 @@ from fairchild import codec, context, failpoints
 from fairchild.client import health
 from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
+from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, migrate, notes
+from fairchild.db import browse, control, journal, migrate, notes
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
@@ -677,6 +678,39 @@ class Fairchild:
                 return made
         made.close()
         return found
+
+    # Durable jobs
+
+    def signal(self, job: Job | UUID | str, name: str, payload: Any = None, *, connection: Any = None) -> None:
+        """Send a JSON value to a durable job: what its ``wait_signal(name)`` gives, now or whenever it comes to it.
+
+        ``connection``: in the transaction of this one. Raises UnknownJob, and UsageError for a job that has ended.
+        """
+        job_id = _ids(job)[0]
+        check_text("signal", name)
+        text = codec.encode(payload, limit=self.max_payload_bytes, root="payload").json
+        signal = uuid7()
+        if connection is not None:
+            with caller_errors():
+                state = journal.send(caller_link(connection, self.database.schema), job_id, signal, name, text)
+        else:
+            state = self.ask(lambda link: journal.send(link, job_id, signal, name, text))
+            self.wake_workers()
+        if state is None:
+            raise _unknown([job_id])
+        if state != "pending":
+            raise UsageError(f"job {job_id} is {state}: no signal reaches it; nothing was kept")
+
+    def history(self, job: Job | UUID | str) -> dict[str, Any]:
+        """What a durable job has called and what came of it, as JSON: for ``fairchild.testing.replay``."""
+        job_id = _ids(job)[0]
+        found = self._existing(job_id)
+        return self.ask(lambda link: journal.export(link, found))
+
+    @property
+    def xcom(self) -> SharedValues:
+        """The values that the jobs of a workflow share."""
+        return SharedValues(self.ask)
 
     # Changing
 

@@ -15,6 +15,7 @@ import msgspec
 
 from fairchild.db import wake
 from fairchild.db.connect import Link
+from fairchild.db.journal import wake_sleepers
 from fairchild.db.statement import Sql
 
 PROMOTE_BATCH = 1000
@@ -92,7 +93,9 @@ CLAIM_ANY = Sql("claim_any", CLAIM.text.replace(" AND task = ANY(%(tasks)s::text
 # Idle workers, once a poll, and in place of all else: which queues hold anything (by a loose scan of the same index, or
 # by a probe of each that is named), and when the next scheduled job is due (by fairchild_due_by_time).
 _NEXT_DUE = """
-       extract(epoch FROM (SELECT run_at FROM {due} ORDER BY run_at LIMIT 1) - statement_timestamp())::float8"""
+       extract(epoch FROM least((SELECT run_at FROM {due} ORDER BY run_at LIMIT 1),
+                                (SELECT wake_at FROM {timers} ORDER BY wake_at LIMIT 1))
+                          - statement_timestamp())::float8"""
 LOOK_EVERYWHERE = Sql(
     "look_everywhere",
     """
@@ -112,7 +115,8 @@ SELECT ARRAY(SELECT queue FROM unnest(%(queues)s::text[]) AS t(queue)
     + _NEXT_DUE,
 )
 
-# Any worker, when the earliest known due time has come or once a poll. Index fairchild_due_by_time.
+# Any worker, when the earliest known due time has come or once a poll. Indexes fairchild_due_by_time and, for suspended
+# jobs, fairchild_timers_by_time: whether any is to be woken is said here, and done by db/journal.py.
 PROMOTE_DUE = Sql(
     "promote_due",
     """
@@ -128,8 +132,11 @@ woken AS (
   SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM promoted) p
    WHERE p.n > %(room)s AND pg_try_advisory_xact_lock(%(gate)s))
 SELECT (SELECT count(*) FROM promoted)::int, (SELECT count(*) FROM woken)::int,
-       extract(epoch FROM (SELECT run_at FROM {due} WHERE run_at > statement_timestamp() ORDER BY run_at LIMIT 1)
-                          - statement_timestamp())::float8""",
+       extract(epoch FROM least(
+         (SELECT run_at FROM {due} WHERE run_at > statement_timestamp() ORDER BY run_at LIMIT 1),
+         (SELECT wake_at FROM {timers} WHERE wake_at > statement_timestamp() ORDER BY wake_at LIMIT 1))
+                          - statement_timestamp())::float8,
+       EXISTS (SELECT 1 FROM {timers} WHERE wake_at <= statement_timestamp() LIMIT 1)""",
 )
 
 # After a lost reply: what a claim took that its worker never heard of. Index fairchild_claims_pkey does not serve it;
@@ -166,7 +173,9 @@ def promote_due(link: Link, room: int = 0) -> tuple[int, float | None]:
     None in place of the seconds: nothing is scheduled.
     """
     params = {"most": PROMOTE_BATCH, **wake.wake_params(link.schema, room)}
-    promoted, _, left = link.rows(PROMOTE_DUE, params)[0]
+    promoted, _, left, sleepers = link.rows(PROMOTE_DUE, params)[0]
+    if sleepers:
+        promoted = max(promoted, wake_sleepers(link, room))
     return promoted, left
 
 

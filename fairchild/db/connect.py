@@ -169,10 +169,14 @@ class Link:
         """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
         if self.owned:
             return self._noted()
-        idle = self.connection.info.transaction_status == pq.TransactionStatus.IDLE
-        if idle and not self.connection.autocommit:
+        if self.idle and not self.connection.autocommit:
             self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
         return self.connection.transaction()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is in no transaction."""
+        return self.connection.info.transaction_status == pq.TransactionStatus.IDLE
 
     def heard(self) -> set[str]:
         """Take the notifications that have come, without waiting: their payloads.

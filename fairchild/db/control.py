@@ -132,7 +132,8 @@ SELECT DISTINCT j.id, j.state = 'failed' AND j.value_refs IS NOT NULL
 PARENTS = Sql(
     "parents",
     """
-SELECT DISTINCT p.id, p.state, p.reason, w.job_id IS NOT NULL AND w.ran
+SELECT DISTINCT p.id, p.state, p.reason, w.job_id IS NOT NULL AND w.ran,
+       (SELECT true FROM {journal} g WHERE g.job_id = p.id AND g.ref = j.id LIMIT 1) IS NOT NULL
   FROM {jobs} j JOIN {jobs} p ON p.id = j.parent_id LEFT JOIN {waiting} w ON w.job_id = p.id
  WHERE j.id = ANY(%(ids)s::uuid[])""",
 )
@@ -140,7 +141,51 @@ LIVE_CHILDREN = Sql(
     "live_children",
     """
 SELECT DISTINCT p.id FROM {jobs} p JOIN {jobs} c ON c.workflow_id = p.workflow_id AND c.parent_id = p.id
- WHERE p.id = ANY(%(ids)s::uuid[]) AND c.parent_id IS NOT NULL AND c.state = 'pending'""",
+ WHERE p.id = ANY(%(ids)s::uuid[]) AND c.parent_id IS NOT NULL AND c.state = 'pending'
+   AND (p.state = 'completed'
+     OR (SELECT true FROM {journal} g WHERE g.ref = c.id AND g.job_id = p.id LIMIT 1) IS NULL)""",
+)
+# Durable jobs go on from their journals. What was cancelled with one comes back with it (index fairchild_journal_pkey).
+CANCELLED_WITH = Sql(
+    "cancelled_with",
+    """
+SELECT c.id FROM {jobs} p JOIN {journal} g ON g.job_id = p.id JOIN {jobs} c ON c.id = g.ref
+ WHERE p.id = ANY(%(ids)s::uuid[]) AND p.state = 'cancelled' AND g.kind = 'call'
+   AND c.state = 'cancelled' AND c.reason = p.reason""",
+)
+# One that had completed starts anew, and calls others than before. In the others a failure of a job that has not failed
+# any more is looked at anew; what had followed it may or may not come again.
+FORGET = Sql(
+    "forget",
+    """
+WITH done AS (
+  DELETE FROM {journal} WHERE job_id = ANY(ARRAY(
+    SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state = 'completed'))
+  RETURNING job_id, seq),
+late AS (
+  DELETE FROM {timers} WHERE job_id = ANY(%(ids)s::uuid[]))
+SELECT DISTINCT job_id, max(seq) OVER (PARTITION BY job_id) + 1 FROM done""",
+)
+BEGIN_ANEW = Sql(
+    "begin_anew",
+    """
+INSERT INTO {journal} (job_id, seq, kind, name)
+SELECT job_id, seq, 'anew', statement_timestamp()::text
+  FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS t(job_id, seq)""",
+)
+AMEND = Sql(
+    "amend",
+    """
+WITH mended AS MATERIALIZED (
+  SELECT g.job_id, g.seq FROM {journal} g JOIN {jobs} c ON c.id = g.ref
+   WHERE g.job_id = ANY(%(ids)s::uuid[]) AND g.kind = 'result' AND g.failed
+     AND c.state NOT IN ('failed', 'cancelled')),
+gone AS (
+  DELETE FROM {journal} g USING mended m WHERE g.job_id = m.job_id AND g.seq = m.seq)
+UPDATE {journal} g SET optional = true
+ WHERE g.job_id = ANY(%(ids)s::uuid[])
+   AND g.seq > (SELECT min(m.seq) FROM mended m WHERE m.job_id = g.job_id)
+   AND NOT EXISTS (SELECT 1 FROM mended m WHERE m.job_id = g.job_id AND m.seq = g.seq)""",
 )
 WAITING_FOR = Sql(
     "waiting_for",
@@ -313,7 +358,8 @@ def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -
         asked = [row[0] for row in link.rows(LOCK_JOBS, {"ids": ids}) if row[1] != "pending"]
         if not asked:
             return []
-        others = _ended_because_of(link, asked)
+        along = _cancelled_with(link, asked)
+        others = {**dict.fromkeys(along, False), **_ended_because_of(link, [*asked, *along])}
         ran = {*(job_id for job_id, has_run in others.items() if has_run), *(keep & set(asked))}
         anew = [job_id for job_id in (*asked, *others) if job_id not in ran]
         if busy := [row[0] for row in link.rows(LIVE_CHILDREN, {"ids": anew})]:
@@ -326,11 +372,25 @@ def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -
         # it has been, it is found ended here.
         waiting = [row[0] for row in link.rows(LOCK_WAITING, {"ids": everything})]
         link.rows(LOCK_JOBS, {"ids": _without(everything, waiting)})
+        forgotten = link.rows(FORGET, {"ids": anew})
+        if forgotten:
+            link.rows(BEGIN_ANEW, {"ids": [row[0] for row in forgotten], "seqs": [row[1] for row in forgotten]})
         reopened = [row[0] for row in link.rows(REOPEN, {"ids": everything, "ran": list(ran)})]
+        link.rows(AMEND, {"ids": anew})
         downstream = [row[0] for row in link.rows(WAITING_FOR, {"ids": reopened})]
         settle(link, recount(link, list({*everything, *downstream})))  # also parents that another retry has reopened
         link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
     return asked
+
+
+def _cancelled_with(link: Link, ids: list[UUID]) -> list[UUID]:
+    """The children of cancelled durable jobs that were cancelled with them, and theirs."""
+    found: dict[UUID, None] = {}
+    edge = list(ids)
+    while edge:
+        edge = [row[0] for row in link.rows(CANCELLED_WITH, {"ids": edge}) if row[0] not in found]
+        found.update(dict.fromkeys(edge))
+    return _without(list(found), ids)
 
 
 def _ended_because_of(link: Link, ids: list[UUID]) -> dict[UUID, bool]:
@@ -347,8 +407,14 @@ def _ended_because_of(link: Link, ids: list[UUID]) -> dict[UUID, bool]:
             if job_id not in found and job_id not in given:
                 found[job_id] = ran
                 step.append(job_id)
-        for job_id, state, reason, waits in link.rows(PARENTS, {"ids": edge}):
+        for job_id, state, reason, waits, journaled in link.rows(PARENTS, {"ids": edge}):
             if job_id in found or job_id in given:
+                continue
+            if journaled and ((state == "pending" and not waits) or reason == "awaited_failed"):
+                # A durable parent goes on from its journal and does not call these jobs again.
+                if state == "failed":
+                    found[job_id] = False
+                    step.append(job_id)
                 continue
             if state == "pending" and not waits:
                 raise UsageError(

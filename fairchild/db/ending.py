@@ -64,10 +64,12 @@ sums AS MATERIALIZED (
          (array_agg(failed_child) FILTER (WHERE failed_child IS NOT NULL))[1] AS failed_child
     FROM hit GROUP BY job_id ORDER BY job_id),
 counted_down AS MATERIALIZED (
-  SELECT s.job_id, w.ran, w.deps - s.deps AS deps, w.children - s.children AS children,
-         coalesce(w.failed_dep, s.failed_dep) AS failed_dep, coalesce(w.failed_child, s.failed_child) AS failed_child
+  SELECT s.job_id, w.ran, w.deps - s.deps AS deps,
+         CASE WHEN w.ran THEN w.children - s.children ELSE 0 END AS children,  -- a suspended job does not count them
+         CASE WHEN w.wake IS NULL THEN coalesce(w.failed_dep, s.failed_dep) END AS failed_dep,
+         CASE WHEN w.ran THEN coalesce(w.failed_child, s.failed_child) END AS failed_child
     FROM sums s CROSS JOIN LATERAL (
-      SELECT ran, deps, children, failed_dep, failed_child FROM {waiting} WHERE job_id = s.job_id OFFSET 0
+      SELECT ran, deps, children, failed_dep, failed_child, wake FROM {waiting} WHERE job_id = s.job_id OFFSET 0
          FOR UPDATE) w)"""
 )
 

@@ -20,9 +20,9 @@ from uuid import UUID
 import msgspec
 
 from fairchild import codec, failpoints
-from fairchild.db import wake
+from fairchild.db import journal, wake, xcom
 from fairchild.db.census import Census
-from fairchild.db.connect import Link
+from fairchild.db.connect import REPLY_LOST, Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
 from fairchild.db.settle import recount, settle
@@ -55,11 +55,25 @@ class Ended:
     children: list[NewJob] = field(default_factory=list)
     meta: bytes | None = None
     """The job's new meta as JSON text; None leaves it as it is."""
+    progress: journal.Progress | None = None
+    """Of a durable job's attempt that suspends or ends. Then ``state`` is 'waiting', or 'completed' if it has never
+    called anything."""
+    xcom: list[xcom.Change] = field(default_factory=list)
+    workflow_id: UUID | None = None
+    """The workflow of those changes."""
 
     @property
     def plain(self) -> bool:
         """Whether the one statement does all there is to do, unless it reports jobs to settle."""
-        return not self.children and not self.value_refs
+        return not self.children and not self.value_refs and self.progress is None and not self.xcom
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether a durable job waits for what others may do in this moment, and not only for its new children."""
+        if self.progress is None or self.state != "waiting":
+            return False
+        wait = self.progress.wait
+        return wait is None or wait.signal is not None or not {each.id for each in self.children}.issuperset(wait.jobs)
 
 
 class Applied(NamedTuple):
@@ -178,7 +192,8 @@ def finish(link: Link, batch: list[Ended], room: int = 0, census: Census | None 
     """
     firsts = {(ended.job_id.int, ended.claim_id.int): ended for ended in reversed(batch)}
     batch = sorted(firsts.values(), key=lambda ended: ended.job_id.int)  # an int's order, and much cheaper
-    written = _write(link, batch, room) if all(ended.plain for ended in batch) else None
+    plain = all(ended.plain for ended in batch)
+    written = _write(link, batch, room) if plain else None
     if written is None and census is not None:
         _admit(link, batch, census)
     while written is None:
@@ -193,7 +208,19 @@ def finish(link: Link, batch: list[Ended], room: int = 0, census: Census | None 
         failpoints.hit("finish.before_settle")
     # Not in the same transaction, unless it is the caller's: that would go up a workflow with the locks of its leaves.
     settled = settle(link, written.marked, room) if written.marked else []
+    if not plain and link.idle:
+        look_again(link, batch)
     return Applied(_why(link, written.lost), settled, written.promoted, tuple(written.stopped))
+
+
+def look_again(link: Link, batch: list[Ended]) -> None:
+    """After the commit: wake durable jobs that what they wait for has passed by unseen; see db/journal.py."""
+    unsure = [ended.job_id for ended in batch if ended.is_unsure]
+    if unsure:
+        try:
+            journal.look_again(link, unsure)
+        except REPLY_LOST:  # all is written; whoever uses the connection next hears of it, and the sweeps do this
+            return
 
 
 def _admit(link: Link, batch: list[Ended], census: Census) -> None:
@@ -225,6 +252,12 @@ def _finish_families(link: Link, batch: list[Ended], room: int) -> _Written:
             raise _Taken
         written.promoted += sum(not each.later for each in inserted)
     written.marked += _value_edges(link, kept, foreign)
+    durable = {ended.job_id: ended.progress for ended in kept if ended.progress is not None}
+    if durable:
+        written.marked += journal.record(link, durable, {ended.job_id for ended in kept if ended.state == "waiting"})
+    for ended in kept:
+        if ended.xcom and ended.workflow_id is not None:
+            xcom.apply(link, ended.workflow_id, ended.job_id, ended.xcom)
     _refuse_circles(link, kept, foreign)
     return written
 
@@ -337,8 +370,9 @@ def _document(ended: Ended, foreign: int) -> dict[str, Any]:
     if ended.state == "due":
         row["delay"] = ended.delay
     if ended.state == "waiting":
+        # Of a durable job this is the least it waits for, until its row in waiting has been filled in and counted.
         row["children"] = len(ended.children)
-        row["deps"] = foreign
+        row["deps"] = foreign if ended.progress is None else max(1, foreign)
         row["value_refs"] = codec.plain_refs(ended.value_refs)
     return row
 

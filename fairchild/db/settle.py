@@ -26,13 +26,14 @@ TAKE_MARKED = Sql(
     "take_marked",
     """
 WITH locked AS MATERIALIZED (
-  SELECT job_id, ran, failed_dep, failed_child FROM {waiting}
+  SELECT job_id, ran, failed_dep, failed_child, final FROM {waiting}
    WHERE job_id = ANY(%(ids)s::uuid[]) AND settle ORDER BY job_id FOR UPDATE),
 gone AS (
   DELETE FROM {waiting} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)))
-SELECT l.job_id, l.ran, l.failed_dep, l.failed_child, j.on_child_failure, j.result, j.value_refs, j.attempt
+SELECT l.job_id, l.ran, l.failed_dep, l.failed_child, j.on_child_failure, j.result, j.value_refs, j.attempt, l.final,
+       j.reason
   FROM locked l CROSS JOIN LATERAL (
-    SELECT on_child_failure, result, value_refs, attempt FROM {jobs} WHERE id = l.job_id OFFSET 0) j""",
+    SELECT on_child_failure, result, value_refs, attempt, reason FROM {jobs} WHERE id = l.job_id OFFSET 0) j""",
 )
 
 # Index fairchild_waiting_to_settle. The sweep: what a transaction marked and did not come to end.
@@ -93,24 +94,32 @@ SELECT NULL, 1 / """
 )
 
 # What the counters of a waiting job w (row j of jobs) must be. Its children are those of its last run: one that was
-# retried by hand has older ones besides. Indexes fairchild_edges_by_downstream and fairchild_jobs_by_workflow.
+# retried by hand has older ones besides. A durable job's are those in its journal, and failures that it has seen are
+# dealt with; while it is suspended its upstreams are those that it waits for (db/journal.py). Indexes
+# fairchild_edges_by_downstream, fairchild_jobs_by_workflow and fairchild_journal_by_ref.
 _TRUE_DEPS = """
 CROSS JOIN LATERAL (
-  SELECT count(*) FILTER (WHERE u.state = 'pending')::int AS deps,
-         (array_agg(e.upstream) FILTER (WHERE u.state IN ('failed', 'cancelled') AND e.policy = 'need'))[1]
-           AS failed_dep
+  SELECT CASE WHEN w.wake IS NULL THEN count(*) FILTER (WHERE u.state = 'pending')
+              WHEN w.wake = 'all' THEN count(*) FILTER (WHERE u.state = 'pending' AND e.policy = 'wake')
+              WHEN count(*) FILTER (WHERE u.state <> 'pending' AND e.policy = 'wake') > 0 THEN 0
+              ELSE 1 END::int AS deps,
+         (array_agg(e.upstream) FILTER (WHERE u.state IN ('failed', 'cancelled') AND e.policy = 'need'
+                                          AND w.wake IS NULL))[1] AS failed_dep
     FROM (SELECT upstream, policy FROM {edges} WHERE downstream = w.job_id OFFSET 0) e
    CROSS JOIN LATERAL (SELECT state FROM {jobs} WHERE id = e.upstream OFFSET 0) u) d"""
 _TRUE_CHILDREN = (
     """
 CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE c.state = 'pending')::int AS children,
-         (array_agg(c.failed) FILTER (WHERE c.failed IS NOT NULL))[1] AS failed_child
-    FROM (SELECT state, inserted_at, """
+         (array_agg(c.failed) FILTER (WHERE c.failed IS NOT NULL AND (
+           SELECT true FROM {journal} o WHERE o.ref = c.failed AND o.job_id = w.job_id AND o.kind = 'result' LIMIT 1)
+             IS NULL))[1] AS failed_child
+    FROM (SELECT id, state, inserted_at, """
     + UNHANDLED.format(id="s.id", state="s.state")
     + """ AS failed FROM {jobs} s
            WHERE workflow_id = j.workflow_id AND parent_id = w.job_id AND parent_id IS NOT NULL OFFSET 0) c
-   WHERE w.ran AND c.inserted_at >= j.attempted_at) k"""
+   WHERE w.ran AND (c.inserted_at >= j.attempted_at OR (
+     SELECT true FROM {journal} g WHERE g.ref = c.id AND g.job_id = w.job_id AND g.kind = 'call' LIMIT 1))) k"""
 )
 
 # Every worker, once an interval. Jobs with edges to older ones may have missed a countdown: see
@@ -254,8 +263,10 @@ def _outcomes(link: Link, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     values = read_results(link, wanted) if wanted else {}
     why = _Causes(link, rows)
     outcomes = []
-    for job_id, ran, failed_dep, failed_child, policy, result, _, attempt in rows:
-        if not ran:
+    for job_id, ran, failed_dep, failed_child, policy, result, _, attempt, final, reason in rows:
+        if final is not None:  # its error has been written
+            outcomes.append({**_good(job_id, None), "state": final, "reason": reason})
+        elif not ran:
             message = f"upstream job {failed_dep} did not complete"
             outcomes.append(why.told(_bad(job_id, "cancelled", "upstream_failed", message), failed_dep))
         elif failed_child is not None and policy == "fail":
@@ -317,8 +328,8 @@ def referred(refs: Any) -> list[UUID]:
 
 
 def _wants_value(row: tuple[Any, ...]) -> bool:
-    _, ran, failed_dep, failed_child, policy, *_ = row
-    return bool(ran and failed_dep is None and (failed_child is None or policy != "fail"))
+    _, ran, failed_dep, failed_child, policy, *_, final, _ = row
+    return bool(final is None and ran and failed_dep is None and (failed_child is None or policy != "fail"))
 
 
 def _good(job_id: UUID, result: bytes | None) -> dict[str, Any]:

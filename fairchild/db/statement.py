@@ -22,6 +22,10 @@ NAMES = {
     "counters": "fairchild_counters",
     "progress": "fairchild_progress",
     "logs": "fairchild_logs",
+    "journal": "fairchild_journal",
+    "signals": "fairchild_signals",
+    "timers": "fairchild_timers",
+    "xcom": "fairchild_xcom",
     "view": "fairchild_jobs",
 }
 

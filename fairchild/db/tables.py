@@ -10,7 +10,8 @@ Where a job is
     ``ready``   available          a worker's claim, a cancellation
     ``claims``  running            the finish of that very claim, the rescue of a dead worker
     ``due``     scheduled          its time has come, a cancellation
-    ``waiting`` waiting            its counters reach zero, an upstream failed, a cancellation
+    ``waiting`` waiting            its counters reach zero, an upstream failed, a timer, a
+                                   signal, a cancellation
     (none)      completed, failed, a retry by hand
                 cancelled
     =========== ================== ====================================================
@@ -27,7 +28,7 @@ Where a job is
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSON, JSONB, UUID
 
 metadata = sa.MetaData(
     naming_convention={"ix": "%(table_name)s_%(column_0_name)s", "pk": "%(table_name)s_pkey"},
@@ -148,10 +149,16 @@ waiting = sa.Table(
     sa.Column("ran", sa.Boolean, nullable=False, server_default=sa.false(), comment="its own function has ended"),
     sa.Column("late", sa.Boolean, nullable=False, server_default=sa.false(), comment="has edges to older jobs"),
     sa.Column("settle", sa.Boolean, nullable=False, server_default=sa.false(), comment="ready to be ended"),
+    sa.Column("wake", sa.Text, comment="a suspended job: by all of its wake edges, or by the first thing that comes"),
+    sa.Column("signal", sa.Text, comment="the name of the signal that a suspended job waits for"),
+    sa.Column("final", sa.Text, comment="the state that its attempt came to, once its children have ended"),
+    sa.CheckConstraint("wake IN ('all', 'first')", name="fairchild_waiting_wake"),
+    sa.CheckConstraint("final IN ('failed', 'cancelled')", name="fairchild_waiting_final"),
     info={"storage": "fillfactor = 50"},
 )
 sa.Index("fairchild_waiting_to_settle", waiting.c.job_id, postgresql_where=sa.text("settle"))
 sa.Index("fairchild_waiting_late", waiting.c.job_id, postgresql_where=sa.text("late"))
+sa.Index("fairchild_waiting_for_signal", waiting.c.job_id, postgresql_where=sa.text("signal IS NOT NULL"))
 
 edges = sa.Table(
     "fairchild_edges",
@@ -165,7 +172,8 @@ edges = sa.Table(
         server_default="need",
         comment="need: cancelled if it does not complete; any: deals with its failure; after: only comes later",
     ),
-    sa.CheckConstraint("policy IN ('need', 'any', 'after')", name="fairchild_edges_policy"),
+    # wake: a suspended job goes on when it ends
+    sa.CheckConstraint("policy IN ('need', 'any', 'after', 'wake')", name="fairchild_edges_policy"),
     sa.CheckConstraint("upstream <> downstream", name="fairchild_edges_self"),
 )
 sa.Index("fairchild_edges_by_downstream", edges.c.downstream)
@@ -238,6 +246,60 @@ logs = sa.Table(
     sa.Column("fields", JSONB),
 )
 sa.Index("fairchild_logs_by_job", logs.c.job_id, logs.c.id)
+# What a durable job has called and what came of it, in the order of writing; see db/journal.py.
+journal = sa.Table(
+    "fairchild_journal",
+    metadata,
+    sa.Column("job_id", _uuid, sa.ForeignKey(jobs.c.id, ondelete="CASCADE", name="fairchild_journal_job")),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False, server_default="", comment="of the call's arguments"),
+    sa.Column("ref", _uuid, comment="the job called or awaited, or the signal taken"),
+    sa.Column("value", JSON, comment="as text, so that the order of keys stays; SQL null: none kept"),
+    sa.Column("failed", sa.Boolean, nullable=False, server_default=sa.false(), comment="value says what was raised"),
+    sa.Column("optional", sa.Boolean, nullable=False, server_default=sa.false(), comment="a replay may not come to it"),
+    sa.Column("wake_at", _moment, comment="when a sleep or a time limit is over"),
+    _now("at"),
+    sa.PrimaryKeyConstraint("job_id", "seq", name="fairchild_journal_pkey"),
+)
+sa.Index("fairchild_journal_by_ref", journal.c.ref, postgresql_where=sa.text("ref IS NOT NULL"))
+
+# Signals as they were sent. One that was taken is named by an entry of the journal.
+signals = sa.Table(
+    "fairchild_signals",
+    metadata,
+    sa.Column("job_id", _uuid, sa.ForeignKey(jobs.c.id, ondelete="CASCADE", name="fairchild_signals_job")),
+    sa.Column("id", _uuid, nullable=False, comment="UUIDv7: signals of one sender are taken in order"),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("payload", JSONB, nullable=False),
+    _now("at"),
+    sa.PrimaryKeyConstraint("job_id", "id", name="fairchild_signals_pkey"),
+)
+
+# When to wake suspended jobs. The place of such a job is its row in waiting; one that has left it is not woken.
+timers = sa.Table(
+    "fairchild_timers",
+    metadata,
+    sa.Column("job_id", _uuid, sa.ForeignKey(jobs.c.id, ondelete="CASCADE", name="fairchild_timers_job")),
+    sa.Column("wake_at", _moment, nullable=False),
+    sa.PrimaryKeyConstraint("job_id", name="fairchild_timers_pkey"),
+)
+sa.Index("fairchild_timers_by_time", timers.c.wake_at)
+
+# Values shared inside a workflow; see db/xcom.py.
+xcom = sa.Table(
+    "fairchild_xcom",
+    metadata,
+    sa.Column("workflow_id", _uuid, sa.ForeignKey(jobs.c.id, ondelete="CASCADE", name="fairchild_xcom_workflow")),
+    sa.Column("namespace", sa.Text, nullable=False, server_default=""),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("value", JSONB, nullable=False, server_default=sa.text("'null'")),
+    sa.Column("job_id", _uuid, comment="the value is the result of this job"),
+    sa.Column("expires_at", _moment),
+    sa.PrimaryKeyConstraint("workflow_id", "namespace", "key", name="fairchild_xcom_pkey"),
+)
+sa.Index("fairchild_xcom_by_expiry", xcom.c.expires_at, postgresql_where=sa.text("expires_at IS NOT NULL"))
 
 # Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own
 # postgresql_with came with 2.1, and 2.0 refuses a table that has it.

@@ -15,7 +15,7 @@ import psycopg
 
 from fairchild import failpoints
 from fairchild.db.connect import Database, is_reply_lost
-from fairchild.db.finish import Applied, Ended, finish, was_recorded
+from fairchild.db.finish import Applied, Ended, finish, look_again, was_recorded
 from fairchild.errors import StoreError
 
 IDLE_SECONDS = 600
@@ -82,6 +82,9 @@ class Unit:
             self.commit()
             if failpoints.ARMED:
                 failpoints.hit("transaction.after_commit")
+            if ended.is_unsure:
+                with suppress(StoreError), self._database.link() as link:  # what this misses, the workers' sweeps find
+                    look_again(link, [ended])
         return applied
 
     def resolve(self, ended: Ended) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 BEAT = "beat"
 """The payload of a notification that workers or running jobs were asked for something, which their next beat brings:
 they are to beat at once."""
+SIGNAL = "signal"
+"""The payload of one that a signal was sent in a transaction that could not wake its job: somebody should look."""
 PROBE = "probe"
 """The payload of one that only shows that notifications arrive. All others mean that there is something to do."""
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from fairchild.errors import UsageError
 
-__all__ = ["test_database_url"]
+if TYPE_CHECKING:
+    from fairchild.testing.replaying import Replayed, fast_forward, replay
+
+__all__ = ["Replayed", "fast_forward", "replay", "test_database_url"]
 
 
 def test_database_url(url: str, *, force: bool = False) -> str:  # noqa: PT028 - no test, whatever its name
@@ -31,6 +36,15 @@ def test_database_url(url: str, *, force: bool = False) -> str:  # noqa: PT028 -
             "nothing was touched; rename it, or say force=True if losing its content is no loss"
         )
     return changed
+
+
+def __getattr__(name: str) -> Any:
+    """These are imported when first used: pytest loads this module in every run."""
+    if name in ("Replayed", "fast_forward", "replay"):
+        from fairchild.testing import replaying  # noqa: PLC0415 - see above
+
+        return getattr(replaying, name)
+    raise AttributeError(f"module 'fairchild.testing' has no attribute {name!r}")
 
 
 # pytest would collect it wherever it is imported.

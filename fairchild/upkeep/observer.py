@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fairchild import clock, failpoints
-from fairchild.db import lease, settle
+from fairchild.db import journal, lease, settle, xcom
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
 from fairchild.events import emit
@@ -77,10 +77,12 @@ class Observer:
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY_SECONDS
             lease.tidy(link)
+            xcom.drop_expired(link)
         return rescued
 
     def _keep_moving(self, link: Link) -> None:
         settle.sweep(link)
+        journal.sweep(link)
         last, wrong = settle.audit(link, self._audited)
         self._audited = last if last is not None else UUID(int=0)
         if wrong:

@@ -20,11 +20,15 @@ from uuid import UUID
 
 from fairchild import codec, failpoints
 from fairchild.context import INTERRUPTS, CurrentJob, Enqueuer, entered, leave
+from fairchild.db import journal
 from fairchild.db.claim import Claimed
 from fairchild.db.connect import is_reply_lost, is_transient, was_cancelled, was_idle
 from fairchild.db.finish import Applied, Ended
+from fairchild.db.journal import Progress
 from fairchild.db.lease import MAX_LOSSES
 from fairchild.db.unit import CommitUnknown, Unit
+from fairchild.db.xcom import Change
+from fairchild.durable import Durable
 from fairchild.errors import (
     AttemptCancelled,
     AttemptInterrupted,
@@ -34,10 +38,12 @@ from fairchild.errors import (
     LeaseLost,
     NotSerializable,
     StoreError,
+    Suspended,
 )
 from fairchild.future import Ref
 from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
+from fairchild.rules.replay import Entry, History
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
 from fairchild.worker.notes import Notes
@@ -51,6 +57,8 @@ MAX_MESSAGE = 8_000
 MAX_TRACEBACK = 32_000
 """Bytes each, so that an entry never takes 64 KiB."""
 ASK_AGAIN_SECONDS = 1.0
+WRITE_SECONDS = 30.0
+"""How long a step tries to keep its value while the database is away."""
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
 _forks = 0
@@ -84,8 +92,13 @@ class Attempt:
 
     job_type: type[CurrentJob] = CurrentJob
 
-    def __init__(self, claimed: Claimed, values: Values, client: Enqueuer, worker: str) -> None:
+    def __init__(
+        self, claimed: Claimed, values: Values, client: Enqueuer, worker: str, history: History | None = None
+    ) -> None:
         self.claimed = claimed
+        self.history = history
+        """What a durable job has called before; None for all others."""
+        self._durable: Durable | None = None
         self.values = values
         self.client = client
         self.worker = worker
@@ -179,6 +192,7 @@ class Attempt:
         """Drop what it holds of the job's data."""
         self.job = None
         self.values = {}
+        self.history = self._durable = None
         self._arguments = {}
 
     def run(self, task: Task[Any, Any], coroutines: CoroutineLoop, watch: Watch) -> Ended:
@@ -192,6 +206,8 @@ class Attempt:
                 self._shield()
                 ended = self._error(task, late)
             ended = self._closed(task, ended, started)
+            if self._durable is not None:
+                self._leave_behind(self._durable, ended)
             return ended if self._unit is None else self._end_unit(task, self._unit, ended)
         except BaseException as error:
             log.exception("job %s (%s): its outcome could not be put together", self.claimed.job_id, self.claimed.task)
@@ -219,12 +235,18 @@ class Attempt:
             if forks != _forks:
                 self._end_fork(None)
             self._shield()
+            if self._is_suspended(None):
+                return self._suspension()
+            if self._durable is not None and not isinstance(value, Ending):
+                self._durable.finish()
             return self._value(task, value)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
             if forks != _forks:
                 self._end_fork(error)
             self._shield()
             leave()  # an interrupt may have come in the middle of leaving
+            if self._is_suspended(error):
+                return self._suspension()
             if self._lost_unit(error):
                 return self.give_back(f"the job's transaction was lost, and nothing of it was kept: {_text(error)}")
             return self._error(task, self._reason_of(error))
@@ -245,6 +267,59 @@ class Attempt:
         """The outcome of an attempt whose arguments cannot be had."""
         kind = "upstream_failed" if isinstance(error, DependencyHasNoResult) else "invalid_args"
         return self._failed(error, kind, kind)
+
+    def _is_suspended(self, error: BaseException | None) -> bool:
+        """Whether the task waits. Whatever it did after that is of no use, unless it was asked to stop meanwhile."""
+        durable = self._durable
+        if durable is None or durable.wait is None:
+            return False
+        if isinstance(error, Suspended):
+            return True
+        if isinstance(error, Interrupt):
+            return False
+        log.warning(
+            "job %s (%s): its task %s after it was suspended, which is of no use: it runs again from the top when what "
+            "it waits for has come. Let Suspended pass",
+            self.claimed.job_id, self.claimed.task, "returned" if error is None else f"raised {_text(error)}",
+            extra=self._extra(),
+        )  # fmt: skip
+        return True
+
+    def _suspension(self) -> Ended:
+        ended = self._ended("waiting", spent=False)
+        ended.children = self._close()
+        return ended
+
+    def _leave_behind(self, durable: Durable, ended: Ended) -> None:
+        """What a durable attempt adds to its journal, and whether children of earlier ones must end first."""
+        if ended.state == "waiting" and durable.wait is not None:
+            ended.progress = Progress(durable.entries(), wait=durable.wait)
+        elif ended.state in ("completed", "waiting"):
+            ended.state = "waiting" if durable.has_children else ended.state
+            ended.progress = Progress(durable.entries())
+        elif ended.state in ("failed", "cancelled") and durable.has_children and self._asked is None:
+            ended.progress = Progress([], final=ended.state)
+            ended.state = "waiting"
+
+    def _write_journal(self, entries: list[Entry]) -> None:
+        """Keep entries while the task runs. Raises an Interrupt if that cannot be done: no attempt is spent."""
+        claimed = self.claimed
+        deadline = time.monotonic() + WRITE_SECONDS
+        while True:
+            try:
+                with self.client.database.link() as link:
+                    held = journal.write(link, claimed.job_id, claimed.claim_id, entries)
+                break
+            except StoreError as error:  # it may have been done, and may be done again
+                if not is_transient(error):
+                    raise
+                if time.monotonic() > deadline:
+                    message = f"what job {claimed.job_id} has done could not be recorded in its journal: {_text(error)}"
+                    raise AttemptInterrupted(message) from error
+            self.current().check()
+            time.sleep(random.uniform(0, ASK_AGAIN_SECONDS / 4))
+        if not held:
+            raise LeaseLost(f"job {claimed.job_id} belongs to another attempt by now; nothing more was recorded")
 
     def _lost_unit(self, error: BaseException) -> bool:
         """Whether the task failed because its transaction's connection was lost: no failure of its own."""
@@ -271,7 +346,8 @@ class Attempt:
 
     def _end_unit(self, task: Task[Any, Any], unit: Unit, ended: Ended) -> Ended:
         """The task's own transaction ends with the attempt: recorded in it and committed, or rolled back."""
-        if ended.state not in ("completed", "waiting"):
+        final = ended.progress is not None and (ended.progress.wait is not None or ended.progress.final is not None)
+        if ended.state not in ("completed", "waiting") or final:  # a suspended task will do it all again
             unit.rollback()
             return ended
         applied: Applied | None
@@ -321,6 +397,8 @@ class Attempt:
             self.notes.close()
         if self.job is not None:
             ended.meta = self.job.changed_meta()
+            if self.job.changes and ended.state in ("completed", "waiting"):
+                ended.xcom, ended.workflow_id = self.job.changes, self.claimed.workflow_id
         if log.isEnabledFor(logging.INFO):
             log.info(
                 "job %s (%s) attempt %d: %s after %.3f s",
@@ -331,7 +409,7 @@ class Attempt:
 
     def _prepare(self, task: Task[Any, Any], started: float) -> tuple[list[Any], dict[str, Any]]:
         self._load(started)
-        job = None if task.signature.job_parameter is None else self.current()
+        job = None if task.signature.job_parameter is None and self.history is None else self.current()
         return task.signature.call_arguments(self._arguments, job)
 
     def _load(self, started: float) -> None:
@@ -367,6 +445,10 @@ class Attempt:
 
     def _make_job(self) -> CurrentJob:
         claimed = self.claimed
+        if self.history is not None:
+            self._durable = Durable(
+                claimed.job_id, claimed.task, self.history, self._write_journal, self.client.max_payload_bytes
+            )
         job = self.job_type(
             id=claimed.job_id,
             task=claimed.task,
@@ -388,6 +470,7 @@ class Attempt:
             fence=claimed.fence,
             client=self.client,
             max_payload_bytes=self.client.max_payload_bytes,
+            durable=self._durable,
             _unit=self._open_unit,
             _claim=claimed.claim_id,
             _notes=self.notes,
@@ -430,6 +513,8 @@ class Attempt:
                     error,
                     extra={"job_id": str(self.claimed.job_id)},
                 )
+        if task.settings.xcom_key is not None and result is not None:
+            self.current().changes.append(Change("result", "", task.settings.xcom_key))
         return self._completed(result, refs, children)
 
     def _completed(self, result: bytes | None, refs: list[Ref], children: list[NewJob]) -> Ended:
@@ -451,6 +536,9 @@ class Attempt:
             return self._ended("ready", spent=False, error=self._entry(error, "interrupted"))
         if isinstance(error, LeaseLost):
             return self._ended("ready", spent=False)  # its claim is gone, so this changes nothing
+        if self._durable is not None and self._durable.caused(error):  # a replay would come to the same
+            self._report(task, error, final=True)
+            return self._ended("failed", reason="awaited_failed", error=self._entry(error, "error"))
         kind = "timeout" if isinstance(error, AttemptTimedOut) else "error"
         settings = task.settings
         try:

@@ -129,7 +129,7 @@ class _Child:
         except BaseException as error:  # noqa: BLE001 - importing runs any code
             self._wire.send(Unfit(f"{type(error).__name__}: {error}"))
             return
-        attempt = Attempt(run.claimed, run.values, self._client, run.worker)
+        attempt = Attempt(run.claimed, run.values, self._client, run.worker, run.history)
         attempt.notes = Notes(_Told(self._wire), run.claimed, math.inf)  # the worker counts
         with self._lock:
             self._attempt = attempt

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 from fairchild import codec, failpoints
 from fairchild.context import Enqueuer
+from fairchild.db import journal
 from fairchild.db.claim import PROMOTE_BATCH, Claimed, Lane, claim, find_claim, look, promote_due
 from fairchild.db.connect import Database, Link
 from fairchild.db.finish import Ended
@@ -269,15 +270,22 @@ class Claimer:
         return len(rows)
 
     def _hand_over(self, link: Link, rows: list[Claimed]) -> None:
-        """Give the jobs to the runners."""
+        """Give the jobs to the runners; durable ones with what they have called before, which one statement reads."""
+        durable = [row.job_id for row in rows if self._is_durable(row.task)]
+        histories = journal.read(link, durable) if durable else {}
         attempts = []
         for row, values in with_values(link, rows, self._database.config.default_timeout):
-            attempt = Attempt(row, values, self._client, self._worker)
-            if row.expired:
+            history = histories.get(row.job_id)
+            attempt = Attempt(row, values, self._client, self._worker, history)
+            if row.expired and not (history is not None and history.begun):  # one that goes on has been started
                 self._finisher.put(attempt.expired())
             else:
                 attempts.append(attempt)
         self._pool.add(attempts)
+
+    def _is_durable(self, name: str) -> bool:
+        task = self._registry.find(name)
+        return task is not None and task.settings.durable
 
     def _give_back_stuck(self) -> None:
         """Jobs claimed ahead that no thread gets to, because those running turned out long, go back for others."""

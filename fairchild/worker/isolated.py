@@ -259,7 +259,8 @@ class _Turn:
         process, attempt = self._process, self._attempt
         process.runs += 1
         self._watch.add(self)
-        message = Run(attempt.claimed, dict(attempt.values), attempt.worker, home, self._task.settings.memory_mb)
+        memory = self._task.settings.memory_mb
+        message = Run(attempt.claimed, dict(attempt.values), attempt.worker, home, memory, attempt.history)
         try:
             process.wire.send(message)
             return self._listen()

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from fairchild.db.connect import Database, Link
 from fairchild.db.statement import quote
-from fairchild.db.wake import BEAT, PROBE
+from fairchild.db.wake import BEAT, PROBE, SIGNAL
 from fairchild.errors import DatabaseUnavailable
 
 WAIT_SECONDS = 10.0
@@ -31,13 +31,24 @@ log = logging.getLogger("fairchild.worker")
 
 
 class Listener:
-    """The step of the listener's loop: waits on a connection of its own, and wakes, or lets beat if that was asked."""
+    """The step of the listener's loop: waits on a connection of its own, and wakes whoever has something to do.
 
-    def __init__(self, database: Database, channel: str, wake: Callable[[], None], beat: Callable[[], None]) -> None:
+    ``beat``: jobs are to stop; ``signal``: a signal was sent.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        channel: str,
+        wake: Callable[[], None],
+        beat: Callable[[], None],
+        signal: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._channel = channel
         self._wake = wake
         self._beat = beat
+        self._signal = signal
         self._link: Link | None = None
         self._selector: selectors.BaseSelector | None = None
         self._heard_at = 0.0
@@ -61,7 +72,9 @@ class Listener:
                     )
             if BEAT in heard:
                 self._beat()
-            if heard - {BEAT, PROBE}:
+            if SIGNAL in heard:
+                self._signal()
+            if heard - {BEAT, PROBE, SIGNAL}:
                 self._wake()
         except BaseException:
             self._close_link()

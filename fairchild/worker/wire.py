@@ -24,6 +24,7 @@ import msgspec
 from fairchild.db.claim import Claimed
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.notes import LineNote, ProgressNote
+from fairchild.rules.replay import History
 from fairchild.tasks import Home
 
 _LENGTH = Struct(">Q")
@@ -46,6 +47,7 @@ class Run(msgspec.Struct, tag=True):
     worker: str
     home: Home
     memory_mb: float | None
+    history: History | None = None
 
 
 class Ask(msgspec.Struct, tag=True):

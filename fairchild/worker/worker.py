@@ -29,7 +29,7 @@ import msgspec
 
 from fairchild import __version__, clock
 from fairchild.context import refuse_while_importing
-from fairchild.db import lease, workers
+from fairchild.db import journal, lease, workers
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
@@ -166,7 +166,9 @@ class Worker:
             self._pool.on_recorded = self._applied
             self._fencing = Loop("fence", self._fence)
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_PAUSE, self.heartbeat_interval))
-            self._listener = Listener(database, channel(database.schema), self._hear, self._beating.wake)
+            self._listener = Listener(
+                database, channel(database.schema), self._hear, self._beating.wake, self._signalled
+            )
             self._listening = Loop("listener", self._listener.step, max_pause=LISTEN_PAUSE)
             self._observer = Observer(uuid4(), self.look_interval)
             self._observing = Loop("observer", self._observe)
@@ -311,6 +313,12 @@ class Worker:
         """Another process made something available. Whoever hears it claims: a way to another thread takes as long."""
         self._claimer.woken()
         self._claiming.take()
+
+    def _signalled(self) -> None:
+        """A signal was sent in somebody's transaction. It is committed now, and whoever waits for it may be woken."""
+        with self.client.database.link() as link:
+            if journal.sweep(link):
+                self.wake()
 
     def _room(self) -> None:
         if self._pool.wants_more():

@@ -226,7 +226,7 @@ def _shape(url: str, schema: str) -> dict[str, object]:
     return {
         "columns": ask(url, columns, migrate.VERSION_TABLE, schema),
         "constraints": [
-            (name, table.rpartition(".")[2], kind, text)
+            (name, table.rpartition(".")[2], kind, text.replace(f" {schema}.", " "))
             for name, table, kind, text in ask(url, checks, schema, migrate.VERSION_TABLE + "%")
         ],
         "indexes": [

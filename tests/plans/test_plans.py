@@ -18,7 +18,20 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import browse, census, claim, enqueue, finish, lease, notes, settle, wake, workflows
+from fairchild.db import (
+    browse,
+    census,
+    claim,
+    enqueue,
+    finish,
+    journal,
+    lease,
+    notes,
+    settle,
+    wake,
+    workflows,
+    xcom,
+)
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
@@ -49,6 +62,15 @@ PLACES = [
     """INSERT INTO {edges} (upstream, downstream)
        SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
               ('01900000-0000-7000-8000-' || lpad(to_hex(n + 1), 12, '0'))::uuid FROM generate_series(1, 50000) n""",
+    """INSERT INTO {journal} (job_id, seq, kind, name, ref)
+       SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(mod(n, 1000) + 1), 12, '0'))::uuid, n, 'call', 't',
+              ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, 50000) n""",
+    """INSERT INTO {signals} (job_id, id, name, payload)
+       SELECT id, id, 'go', 'null' FROM {jobs} ORDER BY id LIMIT 20000""",
+    """INSERT INTO {timers} (job_id, wake_at)
+       SELECT id, inserted_at + random() * interval '1 day' - interval '1 hour' FROM {jobs} ORDER BY id LIMIT 20000""",
+    """INSERT INTO {xcom} (workflow_id, key, expires_at)
+       SELECT id, 'k', now() + random() * interval '1 day' - interval '1 hour' FROM {jobs} ORDER BY id LIMIT 20000""",
 ]
 
 
@@ -76,7 +98,8 @@ def explain(link: Link, sql: Sql, params: dict[str, Any], kinds: dict[str, str] 
              "room": "bigint", "most": "bigint", "after": "uuid", "id": "uuid", "queues": "text[]",
              "priority": "int", "max_attempts": "int", "depth": "int", "workflow": "uuid", "parent": "uuid",
              "timeout": "float8", "expires": "float8", "tags": "text[]",
-             "claim_id": "uuid", "session": "uuid", "before": "uuid", **(kinds or {})}  # fmt: skip
+             "claim_id": "uuid", "session": "uuid", "before": "uuid", "job": "uuid", "signal": "uuid",
+             "tell": "boolean", "seconds": "float8", **(kinds or {})}  # fmt: skip
     declared = f"({', '.join(kinds.get(name, 'text') for name in names)})" if names else ""
     nodes: list[dict[str, Any]] = []
     with link.connection.transaction(force_rollback=True):
@@ -107,7 +130,10 @@ def scanned(nodes: list[dict[str, Any]]) -> set[str]:
     return {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
 
 
-BIG = {NAMES[name] for name in ("jobs", "ready", "due", "edges", "claims", "waiting")}
+BIG = {
+    NAMES[name]
+    for name in ("jobs", "ready", "due", "edges", "claims", "waiting", "journal", "signals", "timers", "xcom")
+}
 PKEY = "fairchild_jobs_base_pkey"
 
 
@@ -150,7 +176,7 @@ def test_ending_jobs_reaches_every_table_by_its_key(tuned: Link) -> None:
 def test_promoting_walks_the_index_by_time(tuned: Link) -> None:
     nodes = explain(tuned, claim.PROMOTE_DUE, {"most": 1000, **wake.wake_params("public")})
 
-    assert "fairchild_due_by_time" in indexes(nodes)
+    assert {"fairchild_due_by_time", "fairchild_timers_by_time"} <= indexes(nodes)
     assert not scanned(nodes) & BIG
 
 
@@ -184,7 +210,13 @@ def test_settling_reaches_its_jobs_by_their_keys(tuned: Link) -> None:
         (settle.LOCK_WAITING, {"fairchild_waiting_pkey"}),
         (
             settle.RECOUNT,
-            {"fairchild_waiting_pkey", PKEY, "fairchild_edges_by_downstream", "fairchild_jobs_by_workflow"},
+            {
+                "fairchild_waiting_pkey",
+                PKEY,
+                "fairchild_edges_by_downstream",
+                "fairchild_jobs_by_workflow",
+                "fairchild_journal_by_ref",
+            },
         ),
     ):
         nodes = explain(tuned, statement, {"ids": ids, **wake.wake_params("public")})
@@ -207,7 +239,7 @@ def test_the_sweeps_read_what_they_look_for_only(tuned: Link) -> None:
 def test_looking_for_jobs_hops_along_the_indexes(tuned: Link, statement: Sql) -> None:
     nodes = explain(tuned, statement, {"most": 1000, "queues": ["default", "rare1"]})
 
-    assert indexes(nodes) == {"fairchild_ready_for_claim", "fairchild_due_by_time"}
+    assert indexes(nodes) == {"fairchild_ready_for_claim", "fairchild_due_by_time", "fairchild_timers_by_time"}
     assert not scanned(nodes) & BIG
 
 
@@ -280,7 +312,55 @@ def test_what_jobs_note_is_checked_and_read_by_keys(tuned: Link) -> None:
         assert not scanned(nodes) & BIG, statement
 
 
+def test_what_durable_jobs_cost_goes_by_keys(tuned: Link) -> None:
+    ids = [uuid7() for _ in range(100)]
+    entries = msgspec.json.encode([{"job_id": uuid7(), "seq": 1, "kind": "step", "name": "s", "hash": ""}]).decode()
+    waits = msgspec.json.encode([{"job_id": each, "ran": False, "wake": "all", "timer": 1} for each in ids]).decode()
+    params = {
+        "ids": ids, "id": uuid7(), "job": uuid7(), "claim_id": uuid4(), "entries": entries, "waits": waits,
+        "most": 1000, "signal": uuid7(), "name": "go", "payload": "1", "told": "t", "tell": True,
+        **wake.wake_params("public"),
+    }  # fmt: skip
+
+    for statement, expected in (
+        (
+            journal.READ_HISTORY,
+            {"fairchild_journal_pkey", "fairchild_journal_by_ref", PKEY, "fairchild_signals_pkey"},
+        ),
+        (journal.READ_REFS, {PKEY}),
+        (journal.WRITE_ENTRIES, {"fairchild_claims_pkey"}),
+        (journal.RECORD_ENTRIES, set[str]()),
+        (journal.SUSPEND, {"fairchild_waiting_pkey", "fairchild_edges_by_downstream", "fairchild_timers_pkey"}),
+        (journal.SET_TIMERS, {"fairchild_journal_pkey"}),
+        (journal.WAKE_SLEEPERS, {"fairchild_timers_by_time", "fairchild_waiting_pkey", PKEY}),
+        (journal.WAKE_SIGNALLED, {"fairchild_waiting_pkey", "fairchild_signals_pkey", PKEY}),
+        (journal.FIND_SIGNALLED, {"fairchild_waiting_for_signal"}),
+        (journal.SEND_SIGNAL, {PKEY}),
+    ):
+        nodes = explain(tuned, statement, params)
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & BIG, statement
+
+
+def test_shared_values_are_reached_by_their_keys(tuned: Link) -> None:
+    changes = msgspec.json.encode([{"workflow_id": uuid7(), "namespace": "", "key": "k", "value": 1}]).decode()
+    params = {"changes": changes, "workflow": uuid7(), "namespace": "", "key": "k"}
+
+    for statement, expected in (
+        (xcom.PULL, {"fairchild_xcom_pkey", PKEY}),
+        (xcom.KEYS, {"fairchild_xcom_pkey"}),
+        (xcom.DROP_EXPIRED, {"fairchild_xcom_by_expiry"}),
+        (xcom.CHANGES["clear"], {"fairchild_xcom_pkey"}),
+        *((xcom.CHANGES[kind], set[str]()) for kind in ("set", "absent", "incr", "append")),
+    ):
+        nodes = explain(tuned, statement, params)
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & BIG, statement
+
+
 SEEN_ELSEWHERE = {
+    # For tests, of everything there is.
+    "journal": {"FAST_FORWARD"},
     # COPY has no plan, and these read nothing.
     "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME",
                 "INSERT_ROOT"},
@@ -306,7 +386,7 @@ def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
         assert NAMES["jobs"] not in scanned(nodes), statement
 
 
-@pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease, notes])
+@pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease, notes, journal, xcom])
 def test_no_statement_of_the_hot_paths_goes_unexplained(module: ModuleType) -> None:
     name = module.__name__.rpartition(".")[2]
     own = {each for each, value in vars(module).items() if isinstance(value, Sql)}

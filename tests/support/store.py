@@ -148,6 +148,7 @@ UNION ALL
 SELECT 'wrong count of upstreams', w.job_id, w.deps || ' for ' || count(u.id)
   FROM {waiting} w LEFT JOIN {edges} e ON e.downstream = w.job_id
   LEFT JOIN {jobs} u ON u.id = e.upstream AND u.state = 'pending'
+ WHERE w.wake IS DISTINCT FROM 'first'
  GROUP BY w.job_id, w.deps HAVING w.deps <> count(u.id)
 UNION ALL
 SELECT 'wrong count of children', w.job_id, w.children || ' for ' || count(k.id)
