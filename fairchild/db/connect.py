@@ -169,10 +169,14 @@ class Link:
         """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
         if self.owned:
             return self._noted()
-        idle = self.connection.info.transaction_status == pq.TransactionStatus.IDLE
-        if idle and not self.connection.autocommit:
+        if self.idle and not self.connection.autocommit:
             self.script("SELECT 1")  # psycopg begins the caller's transaction, which the caller ends
         return self.connection.transaction()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is in no transaction."""
+        return self.connection.info.transaction_status == pq.TransactionStatus.IDLE
 
     def heard(self) -> set[str]:
         """Take the notifications that have come, without waiting: their payloads.
@@ -673,3 +677,8 @@ def retrying(step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05
         time.sleep(random.uniform(0, delay))
         delay *= 3
     raise AssertionError("unreachable")
+
+
+def again(link: Link, step: Callable[[], T]) -> T:
+    """Run a transaction of ours, again if it met a deadlock. What is part of the caller's is the caller's to repeat."""
+    return retrying(step) if link.owned and link.idle else step()
