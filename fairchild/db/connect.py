@@ -677,3 +677,8 @@ def retrying(step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05
         time.sleep(random.uniform(0, delay))
         delay *= 3
     raise AssertionError("unreachable")
+
+
+def again(link: Link, step: Callable[[], T]) -> T:
+    """Run a transaction of ours, again if it met a deadlock. What is part of the caller's is the caller's to repeat."""
+    return retrying(step) if link.owned and link.idle else step()

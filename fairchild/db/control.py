@@ -13,13 +13,13 @@ broken off is done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 from uuid import UUID
 
 from fairchild.db import wake
-from fairchild.db.connect import Link, retrying
+from fairchild.db.connect import Link, again
 from fairchild.db.enqueue import NOTIFY
 from fairchild.db.finish import Applied, Ended, finish
 from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
@@ -263,13 +263,13 @@ def cancel_pages(link: Link, ids: Iterable[UUID], reason: str) -> Iterator[tuple
     """
     given = list(ids)
     # Also those that were asked before are named as such, if they were named; the pages are of those that were not.
-    running = _again(link, lambda: _ask_running(link, given, reason))
+    running = again(link, lambda: _ask_running(link, given, reason))
     if running:
         yield [], running
     roots = [row[0] for row in link.rows(ROOTS, {"ids": given})]
     still = _without(roots, running)
     for start in range(0, len(still), PAGE):
-        yield _again(link, lambda start=start: _cancel_page(link, still[start : start + PAGE], reason))  # type: ignore[misc]
+        yield again(link, lambda start=start: _cancel_page(link, still[start : start + PAGE], reason))  # type: ignore[misc]
     for statement, starts in ((WHOLE, roots), (FAMILY, _without(given, roots))):
         idle = 0
         while starts and idle < _ROUNDS:
@@ -277,7 +277,7 @@ def cancel_pages(link: Link, ids: Iterable[UUID], reason: str) -> Iterator[tuple
             if not page:
                 break
             # Locks are taken as workers take them: claims first.
-            done, running = _again(link, lambda page=page: _cancel_page(link, page, reason))  # type: ignore[misc]
+            done, running = again(link, lambda page=page: _cancel_page(link, page, reason))  # type: ignore[misc]
             idle = 0 if done or running else idle + 1  # those that were in no place are between two, or others' to end
             yield done, running
 
@@ -305,11 +305,6 @@ def _without(ids: list[UUID], others: list[UUID]) -> list[UUID]:
     return [job_id for job_id in ids if job_id not in out]
 
 
-def _again(link: Link, step: Callable[[], T]) -> T:
-    """Run a step of ours, again if it met a deadlock; in a caller's transaction that is the caller's affair."""
-    return retrying(step) if link.owned else step()
-
-
 def _cancelled(job_id: UUID, reason: str) -> dict[str, Any]:
     return {"job_id": job_id, "state": "cancelled", "reason": reason, "kept": False, "result": None, "error": None}
 
@@ -327,7 +322,7 @@ def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:
     for root in roots:  # there is no function to run again, only what it waits for
         retry_workflow(link, root)
     others = _without(wanted, roots)
-    return [*roots, *(_again(link, lambda: _retry(link, others)) if others else ())]
+    return [*roots, *(again(link, lambda: _retry(link, others)) if others else ())]
 
 
 def retry_workflow(link: Link, root: UUID) -> list[UUID]:
@@ -348,7 +343,7 @@ def retry_workflow(link: Link, root: UUID) -> list[UUID]:
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
         kept = {job_id for job_id in batch if wanted[job_id]}
-        reopened += _again(link, lambda batch=batch, kept=kept: _retry(link, batch, kept))  # type: ignore[misc]
+        reopened += again(link, lambda batch=batch, kept=kept: _retry(link, batch, kept))  # type: ignore[misc]
     return reopened
 
 

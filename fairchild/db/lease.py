@@ -37,7 +37,7 @@ import msgspec
 
 from fairchild import failpoints
 from fairchild.db import wake
-from fairchild.db.connect import Link
+from fairchild.db.connect import Link, again
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, whole
 from fairchild.db.settle import settle
 from fairchild.db.statement import Sql
@@ -263,6 +263,10 @@ def declare_dead(link: Link, seen: Watched) -> bool:
 
 def rescue(link: Link) -> list[UUID]:
     """Give back one batch of the claims that dead sessions hold; the jobs given back or failed as poison."""
+    return again(link, lambda: _rescue(link))
+
+
+def _rescue(link: Link) -> list[UUID]:
     with link.atomic():
         params = {"most": MAX_LOSSES, **wake.wake_params(link.schema)}
         with whole():

@@ -15,7 +15,7 @@ import msgspec
 
 from fairchild import codec
 from fairchild.db import wake
-from fairchild.db.connect import Link
+from fairchild.db.connect import Link, again
 from fairchild.db.ending import APPEND_ERROR, PROMOTE, TAIL, UNHANDLED, UNMOVED, WAKE, whole
 from fairchild.db.statement import Sql
 
@@ -179,14 +179,17 @@ def settle(link: Link, ids: list[UUID], room: int = 0) -> list[UUID]:
     ended: list[UUID] = []
     todo = list(ids)
     while todo:
-        with link.atomic():
-            rows = []
-            for start in range(0, len(todo), BATCH):
-                rows.extend(link.rows(TAKE_MARKED, {"ids": todo[start : start + BATCH]}))
-            outcomes = _outcomes(link, rows)
-            done, todo = end_jobs(link, outcomes, room)
-            ended.extend(done)
+        done, todo = again(link, lambda todo=todo: _settle_round(link, todo, room))  # type: ignore[misc]
+        ended.extend(done)
     return ended
+
+
+def _settle_round(link: Link, ids: list[UUID], room: int) -> tuple[list[UUID], list[UUID]]:
+    with link.atomic():
+        rows = []
+        for start in range(0, len(ids), BATCH):
+            rows.extend(link.rows(TAKE_MARKED, {"ids": ids[start : start + BATCH]}))
+        return end_jobs(link, _outcomes(link, rows), room)
 
 
 def end_jobs(link: Link, outcomes: list[dict[str, Any]], room: int = 0) -> tuple[list[UUID], list[UUID]]:
@@ -231,8 +234,11 @@ def audit(link: Link, after: UUID) -> tuple[UUID | None, list[UUID]]:
 
 
 def _put_right(link: Link, ids: list[UUID]) -> list[UUID]:
-    with link.atomic():
-        return settle(link, recount(link, ids))
+    def once() -> list[UUID]:
+        with link.atomic():
+            return settle(link, recount(link, ids))
+
+    return again(link, once)
 
 
 def recount(link: Link, ids: list[UUID]) -> list[UUID]:

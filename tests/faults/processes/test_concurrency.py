@@ -88,7 +88,7 @@ class Storm:
         declare_dead(self.store, session)
         while lease.rescue(self.store.link):
             pass
-        self.store.finish(*(outcome(each) for each in held))
+        retrying(lambda: self.store.finish(*(outcome(each) for each in held)))
 
     def upkeep(self) -> None:
         promote_due(self.store.link)
