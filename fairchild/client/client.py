@@ -14,7 +14,7 @@ from uuid import UUID
 
 from fairchild import codec, context
 from fairchild.config import Config
-from fairchild.db import browse, control, migrate
+from fairchild.db import browse, control, migrate, search
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
 from fairchild.db.resolve import until_known, was_inserted
@@ -34,6 +34,8 @@ from fairchild.errors import (
 )
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
+from fairchild.rules.query import Query
+from fairchild.rules.query import parse as parse_query
 from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
 
 T = TypeVar("T")
@@ -479,6 +481,29 @@ class Fairchild:
         more = len(found) > limit
         found = found[:limit]
         return Page(found, str(found[-1].id) if more else None)
+
+    def search(
+        self, query: Query | str, *, limit: int = 50, cursor: UUID | str | None = None, newer: bool = False
+    ) -> Page:
+        """One page of the jobs that match a query such as ``state:failed task:mail args.plan:pro``, newest first.
+
+        ``cursor``: the id of a job; those older than it (or ``newer``). ``page.cursor`` goes on in that direction.
+        The language is told in ``rules/query.py``; what cannot be read raises UsageError.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
+        wanted = parse_query(query) if isinstance(query, str) else query
+        after = None if cursor is None else _uuid(cursor)
+        found = self._ask(lambda link: search.search(link, wanted, limit=limit, cursor=after, newer=newer))
+        for job in found.jobs:
+            job._client = self
+        edge = (found.jobs[0] if newer else found.jobs[-1]) if found.more else None
+        return Page(found.jobs, None if edge is None else str(edge.id))
+
+    def count(self, query: Query | str, cap: int = 10_000) -> int:
+        """How many jobs match a query as ``search`` takes it; ``cap + 1`` if more than ``cap`` do."""
+        wanted = parse_query(query) if isinstance(query, str) else query
+        return self._ask(lambda link: search.count(link, wanted, cap))
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""

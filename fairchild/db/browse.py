@@ -95,6 +95,14 @@ def list_jobs(link: Link, *, state: JobState | None, limit: int, **filters: Any)
     return [_job(row) for row in link.rows(statement, {**given, "limit": limit})]
 
 
+def find_jobs(link: Link, conditions: list[str], params: dict[str, Any], *, oldest_first: bool = False) -> list[Job]:
+    """Jobs that pass all conditions on the view ``v``, at most ``params["limit"]``."""
+    where = " WHERE " + " AND ".join(conditions) if conditions else ""
+    order = " ORDER BY v.id" + ("" if oldest_first else " DESC")
+    statement = Sql("find_jobs", "SELECT " + _COLUMNS + ", NULL FROM {view} v" + where + order + " LIMIT %(limit)s")
+    return [_job(row) for row in link.rows(statement, params)]
+
+
 _cache: dict[tuple[str, ...], Sql] = {}
 
 

@@ -32,6 +32,7 @@ Value = str | int | float | UUID | datetime | timedelta
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d|w)")
 _KEY = re.compile(r"(-?)([a-z]+(?:\.[^\s:<>\"]+)?)(:[<>]?|[<>])")
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 _PLAIN = re.compile(r"[^\s,\"<>]+")
 _IDENTIFIED = {"id", "workflow", "parent"}
 _FEW = {"running", "scheduled", "retrying", "waiting", "available", "failed", "cancelled"}
@@ -142,6 +143,14 @@ def _term(text: str, at: int) -> tuple[Term, int]:
     read, comparable = _KINDS[key]
     if operator != "=" and not comparable:
         raise UsageError(f"{name!r} cannot be compared with {operator}; write {name}:value")
+    if operator != "=" and len(raw) > 1:
+        raise UsageError(f"{name!r} is compared with one value, not with {len(raw)}")
+    if key in ("ran", "waited") and operator == "=":
+        raise UsageError(f"write {name}:>{raw[0]} or {name}:<{raw[0]}")
+    if key in ("after", "before") and len(raw) > 1:
+        raise UsageError(f"{name!r} takes one time, not {len(raw)}")
+    if operator != "=" and key in ("args", "meta") and not _NUMBER.fullmatch(raw[0]):
+        raise UsageError(f"{name}: {raw[0]!r} is not a number to compare with")
     return Term(key, tuple(read(name, value) for value in raw), operator, minus == "-", tuple(path)), at
 
 
