@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import codec, context
+from fairchild.client.insight import Insight
 from fairchild.config import Config
 from fairchild.db import browse, control, migrate, search
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
@@ -101,6 +102,7 @@ class Fairchild:
         self._ended = threading.Condition()
         self._endings = 0
         self._wakes: list[Callable[[], None]] = []
+        self.insight = Insight(self)
 
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
