@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import typer
 
-from fairchild.cli import bench, database, demo, jobs, stats, tasks, worker
+from fairchild.cli import bench, database, demo, jobs, prune, queues, stats, tasks, tokens, ui, worker
 
 # A click.UsageError, of the click that typer brings with it or depends on.
 _WrongUse: type[Exception] = typer.BadParameter.__bases__[0]
@@ -33,7 +33,11 @@ database.add_to(app)
 worker.add_to(app)
 tasks.add_to(app)
 jobs.add_to(app)
+queues.add_to(app)
 stats.add_to(app)
+prune.add_to(app)
+ui.add_to(app)
+tokens.add_to(app)
 demo.add_to(app)
 bench.add_to(app)
 

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import codec, context
 from fairchild.client.insight import Insight
+from fairchild.client.overview import Overview, read_limit
+from fairchild.client.queues import Queues
+from fairchild.client.tokens import Tokens
 from fairchild.config import Config
-from fairchild.db import browse, control, migrate, search
-from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
+from fairchild.db import browse, control, migrate, prune, search
+from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
@@ -37,14 +41,23 @@ from fairchild.ids import uuid7
 from fairchild.job import Job, JobState, NewJob
 from fairchild.rules.query import Query
 from fairchild.rules.query import parse as parse_query
-from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
+from fairchild.tasks import (
+    Configured,
+    Registry,
+    Task,
+    TaskDecorator,
+    apply_options,
+    check_seconds,
+    check_text,
+    registry,
+)
 
 T = TypeVar("T")
 
 MAX_PAGE = 1000
 _FIRST_POLL = 0.005
 _LAST_POLL = 0.25
-_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker")
+_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker", "q")
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ class Page:
         return self.jobs[index]
 
 
-class Fairchild:
+class Fairchild(Overview):
     """A client of one database. Nothing is opened before it is needed.
 
     ``url``: ``postgresql://...``, a libpq connection string, or ``embedded:``; without it, the environment's
@@ -103,6 +116,8 @@ class Fairchild:
         self._endings = 0
         self._wakes: list[Callable[[], None]] = []
         self.insight = Insight(self)
+        self.queues = Queues(self)
+        self.tokens = Tokens(self)
 
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
@@ -362,11 +377,13 @@ class Fairchild:
     def _ask(self, question: Callable[[Link], T]) -> T:
         """The answer of a read, asked again if a connection was lost under it."""
 
+        limit = read_limit.get()
+
         def once() -> T:
             with self.database.link() as link:
-                return question(link)
+                return question(link) if limit is None else within(link, limit, question)
 
-        return retrying(once)
+        return retrying(once) if limit is None else retrying(once, tries=2)
 
     def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
         found = self._ask(lambda link: browse.get_jobs(link, ids))
@@ -464,13 +481,18 @@ class Fairchild:
         tenant: str | None = None,
         workflow: UUID | str | None = None,
         worker: UUID | str | None = None,
+        q: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """One page of jobs that pass all filters given, newest first. Pass ``page.cursor`` to go on."""
+        """One page of jobs that pass all filters given, newest first. Pass ``page.cursor`` to go on.
+
+        ``q``: a job's id, or a part of its task's name.
+        """
         if not 1 <= limit <= MAX_PAGE:
             raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
         named = {"queue": queue, "task": task.name if isinstance(task, Task) else task, "tag": tag, "tenant": tenant}
+        named["q"] = q
         for what, value in named.items():
             if value is not None:
                 check_text(what, value, empty=True)
@@ -506,13 +528,6 @@ class Fairchild:
         """How many jobs match a query as ``search`` takes it; ``cap + 1`` if more than ``cap`` do."""
         wanted = parse_query(query) if isinstance(query, str) else query
         return self._ask(lambda link: search.count(link, wanted, cap))
-
-    def stats(self) -> dict[str, Any]:
-        """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
-        queues = self._ask(browse.count_by_queue)
-        filled = {name: {s.value: counts.get(s.value, 0) for s in JobState} for name, counts in sorted(queues.items())}
-        total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
-        return {"jobs": total, "queues": filled}
 
     # Changing
 
@@ -550,6 +565,35 @@ class Fairchild:
         """Reopen one job and read it again."""
         self.retry([id])
         return self._existing(id)
+
+    def delete(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
+        """Delete ended jobs, given as in ``cancel``; the ids of those deleted.
+
+        A job stays while it has not ended, and while its parent, a child or a job that waits for it has not.
+        """
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            return prune.delete_jobs(link, ids)
+
+    def prune(
+        self,
+        older_than: timedelta | float = timedelta(days=7),
+        states: Iterable[JobState | str] = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED),
+    ) -> int:
+        """Delete jobs that ended ``older_than`` ago (a timedelta or seconds) or earlier; how many.
+
+        In batches of a transaction each, so that it may be broken off. Jobs that others still need stay.
+        """
+        age = check_seconds("older_than", older_than, zero=True)
+        wanted = [state.value for state in map(JobState, states)]
+        deleted, after = 0, UUID(int=0)
+        while True:
+            with self.database.link() as link:
+                page, last = prune.prune_page(link, after, age, wanted)
+            deleted += page
+            if last is None:
+                return deleted
+            after = last
 
     def _existing(self, id: UUID) -> Job:
         job = self.get_job(id)

@@ -51,6 +51,8 @@ class Claimed(NamedTuple):
     inserted: float
     scheduled: float
     losses: int
+    waited: float
+    """Seconds it was available."""
     claim_id: UUID
 
 
@@ -58,7 +60,8 @@ class Claimed(NamedTuple):
 # only the rows it returns, skipping those that others hold. The delete goes by ctid through ARRAY(SELECT ...): with
 # IN (SELECT ...) or a join the planner has been seen to scan the table. The lateral with OFFSET 0 keeps the look-up of
 # the job's row a probe of the primary key per job. A session that was declared dead or paused gets nothing, though its
-# worker may not have heard of it yet: what it claimed would be taken from it again, as a loss of each job.
+# worker may not have heard of it yet: what it claimed would be taken from it again, as a loss of each job. Nor does a
+# queue that is paused give anything; which are is read once, from an index of those alone.
 CLAIM = Sql(
     "claim",
     """
@@ -70,6 +73,7 @@ WITH picked AS MATERIALIZED (
       ORDER BY seq LIMIT %(room)s::int
         FOR UPDATE SKIP LOCKED) r
    WHERE NOT EXISTS (SELECT 1 FROM {sessions} WHERE id = %(session)s::uuid AND state <> 'running')
+     AND l.queue <> ALL(ARRAY(SELECT name FROM {queues} WHERE paused_at IS NOT NULL))
    LIMIT %(room)s::int),
 gone AS (DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
 claimed AS (
@@ -78,7 +82,8 @@ claimed AS (
 SELECT p.job_id, p.queue, p.priority, p.seq, p.tenant, j.task, j.args, j.refs, j.attempt + 1, j.max_attempts,
        j.workflow_id, j.parent_id, j.depth, j.tags, j.meta, j.timeout_seconds,
        coalesce(statement_timestamp() > p.at + j.expires_seconds * interval '1 second', false),
-       date_part('epoch', j.inserted_at), date_part('epoch', j.scheduled_at), j.losses
+       date_part('epoch', j.inserted_at), date_part('epoch', j.scheduled_at), j.losses,
+       date_part('epoch', statement_timestamp() - p.at)
   FROM picked p CROSS JOIN LATERAL (
     SELECT task, args, refs, attempt, max_attempts, workflow_id, parent_id, depth, tags, meta, timeout_seconds,
            expires_seconds, inserted_at, scheduled_at, losses

@@ -20,6 +20,12 @@ NAMES = {
     "sessions": "fairchild_sessions",
     "catalogs": "fairchild_catalogs",
     "counters": "fairchild_counters",
+    "minutes": "fairchild_minutes",
+    "queues": "fairchild_queues",
+    "tokens": "fairchild_tokens",
+    "audit": "fairchild_audit",
+    "events": "fairchild_events",
+    "listeners": "fairchild_listeners",
     "view": "fairchild_jobs",
 }
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from flask import Blueprint
 
 from fairchild.client import Fairchild
-from fairchild.web import problems
+from fairchild.web import api, problems
 from fairchild.web.auth import Authorize, Gate, Redact, Who
 
 __all__ = ["create_blueprint", "Gate"]
@@ -43,6 +43,7 @@ def create_blueprint(
     blueprint.before_request(gate.check)
     blueprint.after_request(gate.add_headers)
     problems.add_to(blueprint)
+    api.add_to(blueprint, fc, gate)
     if ui and find_spec("fairchild.web.pages") is not None:
         import_module("fairchild.web.pages").add_to(blueprint, fc, gate)
     return blueprint

@@ -27,8 +27,13 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Request, Response, g, request
 
 from fairchild.client import Fairchild
+from fairchild.client.tokens import PREFIX, Token
 from fairchild.job import Job
+from fairchild.rules.rights import OPERATING, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
 from fairchild.web.problems import Problem
+from fairchild.web.redact import mask
+
+__all__ = ["OPERATING", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
 
 Answer = bool | str | Iterable[str] | None
 Authorize = Callable[[Request, str], Answer]
@@ -36,15 +41,7 @@ Redact = Callable[[dict[str, Any]], dict[str, Any]]
 Who = Callable[[Request], str]
 View = TypeVar("View", bound=Callable[..., Any])
 
-PUBLIC = "public"
-"""Of routes that anybody may ask for: static files."""
-VIEW = "view"
-READING = frozenset({PUBLIC, VIEW, "payload:read"})
-OPERATING = frozenset({"jobs:retry", "jobs:cancel", "jobs:edit", "jobs:insert", "queues:pause", "workers:control"})
-ADMINISTERING = frozenset({"jobs:delete", "limits:edit", "schedules:edit", "tenants:edit", "tokens:edit"})
-RIGHTS = READING | OPERATING | ADMINISTERING
-ROLES = {"view": READING, "operate": READING | OPERATING, "admin": RIGHTS}
-
+PAYLOAD = ("args", "result", "meta")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_BODY = 1024 * 1024
 PASSED_ON = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
@@ -89,29 +86,41 @@ class Gate:
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._who = who
         self.read_only = read_only
-        self.rights: dict[str, tuple[str, bool]] = {}
-        """By endpoint: the right that its route needs, and whether it is a page."""
+        self.rights: dict[str, tuple[tuple[str, ...], bool]] = {}
+        """By endpoint: the rights of which its route needs one, and whether it is a page."""
 
     def route(
-        self, blueprint: Blueprint, rule: str, right: str, *, methods: Iterable[str] = ("GET",), page: bool = False
+        self,
+        blueprint: Blueprint,
+        rule: str,
+        right: str | tuple[str, ...],
+        *,
+        methods: Iterable[str] = ("GET",),
+        page: bool = False,
     ) -> Callable[[View], View]:
         """Decorates a view: adds its route with the right it needs. With ``read_only`` routes that write are left out.
 
-        ``page``: its forms are sent by browsers alone, and its errors are pages.
+        Of several rights one is needed, and the view asks for what it does. ``page``: its forms are sent by browsers
+        alone, and its errors are pages.
         """
-        if right not in RIGHTS:
-            raise ValueError(f"{right!r} is not a right; rights are {', '.join(sorted(RIGHTS))}")
+        rights = (right,) if isinstance(right, str) else right
+        if unknown := set(rights) - RIGHTS:
+            raise ValueError(f"{min(unknown)!r} is not a right; rights are {', '.join(sorted(RIGHTS))}")
         writes = not SAFE_METHODS.issuperset(methods)
-        if writes and right in READING:
-            raise ValueError(f"a route that writes needs a right to write, not {right!r}: {rule}")
+        if not rights or (writes and not READING.isdisjoint(rights)):
+            raise ValueError(f"a route that writes needs a right to write, not {rights}: {rule}")
 
         def add(view: View) -> View:
-            if not (writes and self.read_only):
-                self.rights[view.__name__] = (right, page)
+            if self.offers(methods):
+                self.rights[view.__name__] = (rights, page)
                 blueprint.add_url_rule(rule, view.__name__, view, methods=list(methods))
             return view
 
         return add
+
+    def offers(self, methods: Iterable[str]) -> bool:
+        """Whether routes of these methods are there at all."""
+        return not self.read_only or SAFE_METHODS.issuperset(methods)
 
     # Of the request at hand
 
@@ -119,13 +128,14 @@ class Gate:
         """Before every request: raises Problem if it is not to be served."""
         if self._hosts is not None and _host_name(request.host) not in self._hosts:
             raise Problem(400, f"this server does not answer to the name {request.host!r}; allow it with hosts=")
-        right, page = self._needed()
+        rights, page = self._needed()
         if request.method not in SAFE_METHODS:
             self._refuse_cross_site(page)
             _check_body(page)
-        self.require(right)
+        if not any(self.allows(right) for right in rights):
+            self.require(rights[0])
 
-    def _needed(self) -> tuple[str, bool]:
+    def _needed(self) -> tuple[tuple[str, ...], bool]:
         # The blueprint may be registered, or nested, under another name.
         needed = self.rights.get((request.endpoint or "").rpartition(".")[2])
         if needed is None:
@@ -153,6 +163,9 @@ class Gate:
 
     def who(self) -> str:
         """Who asks, for the audit log."""
+        token: Token | None = g.get("fairchild_token")
+        if token is not None:
+            return f"token {token.name} ({token.id})"
         if self._who is not None:
             return self._who(request)
         return str(request.remote_user or request.remote_addr or "unknown")
@@ -160,8 +173,11 @@ class Gate:
     def show(self, job: Job) -> dict[str, Any]:
         """A job under its API names, without what this request may not read."""
         shown = job.to_dict()
-        if not self.allows("payload:read"):
-            shown.update(args=None, result=None, meta=None, payload_hidden=True)
+        shown.pop("conflict", None)
+        if self.allows("payload:read"):
+            shown.update({name: mask(shown[name]) for name in PAYLOAD})
+        else:
+            shown.update(dict.fromkeys(PAYLOAD), payload_hidden=True)
         return shown if self._redact is None else self._redact(shown)
 
     def add_headers(self, response: Response) -> Response:
@@ -171,8 +187,10 @@ class Gate:
         return response
 
     def _granted(self, right: str) -> frozenset[str]:
+        secret = _secret()
+        if secret is not None and secret.startswith(PREFIX):
+            return self._token_rights(secret)
         if self._token is not None:
-            secret = _secret()
             if secret is not None and hmac.compare_digest(secret.encode(), self._token.encode()):
                 return RIGHTS
             if self._authorize is None:
@@ -180,6 +198,14 @@ class Gate:
         if self._authorize is not None:
             return _rights(self._authorize(request, right), right)
         return RIGHTS if _is_local() else frozenset()
+
+    def _token_rights(self, secret: str) -> frozenset[str]:
+        if "fairchild_token" not in g:
+            g.fairchild_token = self._fc.tokens.find(secret)
+        token: Token | None = g.fairchild_token
+        if token is None:
+            raise Problem(401, "this token is not known, was revoked or has expired")
+        return granted(token.rights)
 
     def _refuse_cross_site(self, page: bool) -> None:
         site = request.headers.get("Sec-Fetch-Site")
@@ -201,14 +227,10 @@ def _rights(answer: Answer, right: str) -> frozenset[str]:
         return frozenset()
     if answer is True:
         return frozenset({right})
-    if isinstance(answer, str):
-        if answer not in ROLES:
-            raise ValueError(f"authorize() answered {answer!r}, which is no role: view, operate or admin")
-        return ROLES[answer]
-    given = frozenset(answer)
-    if unknown := given - RIGHTS:
-        raise ValueError(f"authorize() answered {min(unknown)!r}, which is no right: {', '.join(sorted(RIGHTS))}")
-    return given | {VIEW} if given else given
+    try:
+        return granted([answer] if isinstance(answer, str) else answer)
+    except ValueError as error:
+        raise ValueError(f"authorize() gave what it may not: {error}") from None
 
 
 def _secret() -> str | None:
@@ -228,10 +250,11 @@ def _is_local() -> bool:
     """Whether the request comes from this machine, under one of its names, and was not passed on by a proxy."""
     if any(header in request.headers for header in PASSED_ON):
         return False
-    return _is_loopback(request.remote_addr or "") and _is_loopback(_host_name(request.host))
+    return is_loopback(request.remote_addr or "") and is_loopback(_host_name(request.host))
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """Whether an address or host name is one of this machine that no other machine reaches."""
     if name == "localhost":
         return True
     try:

@@ -9,7 +9,16 @@ from flask import Blueprint, Response, json, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
-from fairchild.errors import DatabaseUnavailable, StoreError, UnknownJob, UsageError
+from fairchild.errors import (
+    ArgumentProblems,
+    DatabaseUnavailable,
+    SchemaError,
+    StoreError,
+    TookTooLong,
+    UnknownJob,
+    UnknownTask,
+    UsageError,
+)
 
 log = logging.getLogger("fairchild.web")
 
@@ -61,13 +70,21 @@ def describe(error: Exception) -> Problem:
         return error
     if isinstance(error, HTTPException):
         return Problem(error.code or 500, error.description or error.name)
-    if isinstance(error, UnknownJob):
+    if isinstance(error, (UnknownJob, UnknownTask)):
         return Problem(404, str(error))
+    if isinstance(error, ArgumentProblems):
+        errors = [{"path": path, "message": sentence} for path, sentence in error.problems[:50]]
+        return Problem(422, str(error), errors=errors)
     if isinstance(error, UsageError):
         return Problem(422, str(error))
+    if isinstance(error, TookTooLong):
+        return Problem(503, "this took too long and was broken off; narrow the filter, or try again")
     if isinstance(error, DatabaseUnavailable):
         log.warning("%s %s: %s", request.method, request.path, error)
         return Problem(503, "the database cannot be reached; nothing was changed. Try again in a moment")
+    if isinstance(error, SchemaError):
+        log.error("%s %s: %s", request.method, request.path, error)
+        return Problem(503, "the tables are missing or of another version; run `fairchild migrate`")
     if isinstance(error, StoreError):
         log.error("%s %s: %s", request.method, request.path, error)
         return Problem(500, "the database refused this; the log of the server says why")

@@ -29,11 +29,11 @@ import msgspec
 
 from fairchild import clock
 from fairchild.context import refuse_while_importing
-from fairchild.db import lease
+from fairchild.db import history, lease
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
-from fairchild.errors import UsageError
+from fairchild.errors import StoreError, UsageError
 from fairchild.loop import Loop
 from fairchild.tasks import check_text
 from fairchild.upkeep.observer import Observer
@@ -203,6 +203,7 @@ class Worker:
         self._pool.stop(0.5 if not ended else 5.0)
         self._finisher.stop(FLUSH_SECONDS if self._in_touch() else FLUSH_SECONDS / 5)
         self._observing.join(5.0)
+        self._write_last_tally()
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()
         self._fencing.stop()
@@ -403,7 +404,25 @@ class Worker:
         with self.client.database.link() as link:
             if self._observer.look(link):
                 self.wake()
+            self._write_tally(link)
         return self.heartbeat_interval
+
+    def _write_last_tally(self) -> None:
+        try:
+            with self.client.database.link() as link:
+                self._write_tally(link)
+        except StoreError as error:
+            log.warning("how long the last jobs ran is missing in the history: %s", error)
+
+    def _write_tally(self, link: Link) -> None:
+        counts = self._pool.tally.take()
+        if not counts:
+            return
+        try:
+            history.add_timings(link, counts)
+        except BaseException:
+            self._pool.tally.put_back(counts)
+            raise
 
     def _declared_dead(self) -> None:
         """The others took us for dead. What we run is theirs by now or soon; we go on under a new session."""

@@ -44,7 +44,8 @@ def test_the_commands_are_those_of_the_contract() -> None:
     assert set(COMMANDS) >= {
         f"fairchild {name}"
         for name in (
-            "install", "migrate", "worker", "enqueue", "run", "demo", "stats",
+            "install", "migrate", "worker", "ui", "enqueue", "run", "demo", "stats", "prune",
+            "queues list", "queues pause", "queues resume", "tokens create", "tokens list", "tokens revoke",
             "jobs list", "jobs show", "jobs cancel", "jobs retry",
         )
     }  # fmt: skip

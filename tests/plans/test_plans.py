@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import psycopg
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import browse, claim, enqueue, finish, lease, settle, wake
+from fairchild.db import browse, claim, enqueue, families, finish, history, lease, prune, settle, wake
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
@@ -248,6 +248,29 @@ def test_rescuing_reads_claims_and_reaches_the_rest_by_keys(tuned: Link) -> None
     assert scanned(nodes) & BIG <= {NAMES["claims"]}
 
 
+def test_counting_what_was_inserted_reads_only_the_ids_of_its_minutes(tuned: Link) -> None:
+    nodes = explain(tuned, history.COUNT_INSERTED, {})
+
+    assert PKEY in indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+def test_roots_are_found_by_steps_of_the_index_of_families(tuned: Link) -> None:
+    nodes = explain(tuned, families.LIST_ROOTS, {"cursor": families.LAST_ID, "most": 50})
+
+    assert indexes(nodes) == {"fairchild_jobs_by_workflow"}
+    assert not scanned(nodes) & BIG
+
+
+def test_pruning_goes_by_primary_key_from_the_oldest(tuned: Link) -> None:
+    states = ["completed", "failed", "cancelled"]
+    params = {"after": UUID(int=0), "age": 1.0, "states": states, "most": 1000}
+    for statement, given in ((prune.PRUNE_JOBS, params), (prune.DELETE_JOBS, {"ids": [uuid4()]})):
+        nodes = explain(tuned, statement, given)
+        assert PKEY in indexes(nodes)
+        assert not scanned(nodes) & BIG
+
+
 SEEN_ELSEWHERE = {
     # COPY has no plan, and these read nothing.
     "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME"},
@@ -255,7 +278,7 @@ SEEN_ELSEWHERE = {
     "claim": {"FIND_CLAIM"},
     # Once in a worker's life, once an interval on tables of a few rows, or once a minute.
     "lease": {"OPEN_SESSION", "SET_STATE", "WATCH", "DECLARE_DEAD", "LEFT_BEHIND", "PRUNE_SESSIONS",
-              "PRUNE_CATALOGS", "ROLL_UP"},
+              "PRUNE_CATALOGS"},
 }  # fmt: skip
 
 
