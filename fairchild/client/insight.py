@@ -11,6 +11,8 @@ from fairchild.db.insight import Coming, ErrorGroup, Server, TableFacts
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
 
+__all__ = ["Coming", "ErrorGroup", "Insight", "Server", "TableFacts"]
+
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
 

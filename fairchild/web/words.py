@@ -169,3 +169,21 @@ def _frame(lines: list[str], at: int) -> tuple[Frame | str, int]:
         Frame(file, int(digits), function, tuple(lines[at:end]), any(mark in plain for mark in _LIBRARY)),
         end,
     )
+
+
+BAR = ("completed", "running", RETRYING, "failed", "cancelled", "available", "scheduled", "waiting")
+"""As the parts of one bar are ordered."""
+
+
+def moment_of(job: Job) -> datetime | None:
+    """The time that matters most in a list: when it ended, began, or is due."""
+    if job.ended_at is not None:
+        return job.ended_at
+    if job.state is JobState.RUNNING:
+        return job.attempted_at
+    return job.scheduled_at if job.state is JobState.SCHEDULED else job.inserted_at
+
+
+def worst(counts: dict[str, int]) -> str:
+    """The state of a group that deserves attention most."""
+    return next((state for state in WORST_FIRST if counts.get(state)), "completed")
