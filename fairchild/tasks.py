@@ -149,10 +149,11 @@ class Task(Generic[P, R]):
     def schema(self) -> dict[str, Any]:
         """The task for catalogues and forms, and for whoever enqueues it by name without its code.
 
-        ``{name, queue, priority, max_attempts, tags, timeout, expires, on_child_failure, params, docstring}``.
+        ``{name, aliases, queue, priority, max_attempts, tags, timeout, expires, on_child_failure, params, docstring}``.
         """
         return {
             "name": self.name,
+            "aliases": list(self.aliases),
             "queue": self.settings.queue,
             "priority": self.settings.priority,
             "max_attempts": self.settings.max_attempts,

@@ -367,6 +367,7 @@ def test_the_catalogue_describes_every_task_in_json(registry: Registry) -> None:
     assert registry.get_task_schemas() == [
         {
             "name": "report",
+            "aliases": [],
             "queue": "r",
             "priority": 2,
             "max_attempts": 4,

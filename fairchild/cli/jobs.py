@@ -32,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Look at jobs, cancel them, run them again.", rich_markup_mode=None)
     group.command(name="list")(list_jobs)
     group.command()(show)
+    group.command()(why)
     group.command()(cancel)
     group.command()(retry)
     app.add_typer(group, name="jobs")
@@ -96,6 +97,26 @@ def show(
         print_json(job.to_dict())
     else:
         print_job(job)
+
+
+def why(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")],
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Why a job does not run. Exit code 1 if something keeps it from running."""
+    with connected(database_url, schema) as client:
+        found = client.why(id)
+    if json:
+        print_json(found.to_dict())
+    else:
+        for reason in found.reasons:
+            print(f"{'blocked' if reason.blocks else 'fine':8}{reason.text}")
+            for job_id in reason.jobs:
+                print(f"{'':8}  {job_id}")
+    if found.blockers:
+        raise typer.Exit(1)
 
 
 def print_job(job: Job) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from fairchild.db import audit, browse, crew, families, history
+from fairchild.db import audit, browse, crew, explain, families, history
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
-from fairchild.errors import ArgumentProblems, DatabaseUnavailable, StoreError, UnknownTask, UsageError
+from fairchild.errors import ArgumentProblems, DatabaseUnavailable, StoreError, UnknownJob, UnknownTask, UsageError
 from fairchild.job import Job, JobState
 from fairchild.rules import histogram
 from fairchild.rules.schema import argument_problems
+from fairchild.rules.why import Reason, reasons
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
@@ -26,6 +28,24 @@ MAX_MINUTES = 7 * 24 * 60
 MAX_ROOTS = 200
 MAX_FAMILY = 1000
 read_limit: ContextVar[float | None] = ContextVar("fairchild_read_limit", default=None)
+
+
+@dataclass(frozen=True)
+class Why:
+    """What keeps a job from running, and what does not. Without ``blockers`` the next claim takes it."""
+
+    job_id: UUID
+    state: str
+    reasons: list[Reason]
+
+    @property
+    def blockers(self) -> list[Reason]:
+        return [reason for reason in self.reasons if reason.blocks]
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's own types."""
+        shown = [{**asdict(reason), "jobs": [str(each) for each in reason.jobs]} for reason in self.reasons]
+        return {"job_id": str(self.job_id), "state": self.state, "blocked": bool(self.blockers), "reasons": shown}
 
 
 class Overview:
@@ -108,6 +128,15 @@ class Overview:
             tags = [*(task.get("tags") or ()), *options.get("tags", ())]
             options = {**own, **options, "tags": tags}
         return client.enqueue(name, args, **options)
+
+    def why(self, id: UUID | str) -> Why:
+        """Why a job does not run, or that nothing keeps it from running. Raises UnknownJob."""
+        job_id = _uuid(id)
+        assert job_id is not None
+        facts = self._ask(lambda link: explain.read_facts(link, job_id))
+        if facts is None:
+            raise UnknownJob(f"no job has the id {id}")
+        return Why(job_id, facts.state, reasons(facts))
 
     def worker_sessions(self) -> list[dict[str, Any]]:
         """All workers, those that are over last, each with how many jobs it is ``running``."""

@@ -56,6 +56,10 @@ class Claimed(NamedTuple):
     claim_id: UUID
 
 
+# Conditions of the claim that db/explain.py names when they are not met. ``{queue}`` is the queue's name.
+NOT_PAUSED = "({queue} <> ALL(ARRAY(SELECT name FROM {queues} WHERE paused_at IS NOT NULL)))"
+AT_WORK = "s.state = 'running'"
+
 # Every worker, many times a second when busy. Index fairchild_ready_for_claim, once per lane in the order given; locks
 # only the rows it returns, skipping those that others hold. The delete goes by ctid through ARRAY(SELECT ...): with
 # IN (SELECT ...) or a join the planner has been seen to scan the table. The lateral with OFFSET 0 keeps the look-up of
@@ -72,8 +76,12 @@ WITH picked AS MATERIALIZED (
       WHERE queue = l.queue AND priority = l.priority AND seq > l.floor AND task = ANY(%(tasks)s::text[])
       ORDER BY seq LIMIT %(room)s::int
         FOR UPDATE SKIP LOCKED) r
-   WHERE NOT EXISTS (SELECT 1 FROM {sessions} WHERE id = %(session)s::uuid AND state <> 'running')
-     AND l.queue <> ALL(ARRAY(SELECT name FROM {queues} WHERE paused_at IS NOT NULL))
+   WHERE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.id = %(session)s::uuid AND NOT ("""
+    + AT_WORK
+    + """))
+     AND """
+    + NOT_PAUSED.replace("{queue}", "l.queue")
+    + """
    LIMIT %(room)s::int),
 gone AS (DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
 claimed AS (

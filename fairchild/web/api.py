@@ -213,6 +213,11 @@ def _one_job(api: Api) -> None:
         """One job with all that is known of it."""
         return gate.show(existing(id))
 
+    @api.add("GET", "/api/jobs/{id}/why", VIEW, refusals=(404,))
+    def why_job(id: str) -> Any:
+        """Why a job does not run, or that nothing keeps it from running."""
+        return fc.why(read_id(id)).to_dict()
+
     @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,))
     def get_family(id: str) -> Any:
         """The workflow that a job belongs to: its root's id, its jobs and what they wait for."""

@@ -69,7 +69,7 @@ def _by_gunicorn(app: Flask, host: str, port: int, threads: int) -> None:
                 if name in self.cfg.settings:  # some are of newer releases
                     self.cfg.set(name, value)
 
-        def load(self) -> Flask:
+        def load(self) -> Any:
             return app
 
     Server().run()

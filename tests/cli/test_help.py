@@ -46,7 +46,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         for name in (
             "install", "migrate", "worker", "ui", "enqueue", "run", "demo", "stats", "prune",
             "queues list", "queues pause", "queues resume", "tokens create", "tokens list", "tokens revoke",
-            "jobs list", "jobs show", "jobs cancel", "jobs retry",
+            "jobs list", "jobs show", "jobs why", "jobs cancel", "jobs retry",
         )
     }  # fmt: skip
 
