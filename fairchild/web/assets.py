@@ -42,6 +42,10 @@ class Assets:
         """The names of all files."""
         return list(self._files)
 
+    def text(self, name: str) -> str:
+        """What is in a file."""
+        return self._files[name].plain.decode()
+
     def answer(self, digest: str, name: str) -> Response:
         """A file. One of another release is answered with what there is now, to be asked for again."""
         found = self._files.get(name)

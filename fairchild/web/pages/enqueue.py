@@ -28,7 +28,7 @@ def add_to(site: Site) -> None:
         old = find(site, request.args["from"]) if request.args.get("from") else None
         name = request.args.get("task") or (old.task if old is not None else "")
         args = None if old is None else _visible_args(site, old)
-        options = dict.fromkeys(OPTIONS, "")
+        options: dict[str, str] = dict.fromkeys(OPTIONS, "")
         if old is not None:
             options.update(queue=old.queue, priority=str(old.priority), tenant=old.tenant, tags=", ".join(old.tags))
         return _form(site, name, args, options, old=str(old.id) if old is not None else "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.job import Job, JobState
 from fairchild.rules.query import RETRYING, Query, Term
+from fairchild.rules.why import Reason
 from fairchild.web import words
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
@@ -137,18 +137,11 @@ def _others(job: Job) -> str:
     return f"state:failed {Term('task', (job.task,))}" + (f" {Term('error', (kind,))}" if kind else "")
 
 
-def _why(site: Site, job: Job) -> list[str]:
-    """What stands before its next run, where the client can tell."""
-    tell = getattr(site.fc, "why", None)
-    if tell is None or job.ended or job.state is JobState.RUNNING:
+def _why(site: Site, job: Job) -> list[Reason]:
+    """What matters to its next run, what keeps it first."""
+    if job.ended or job.state is JobState.RUNNING:
         return []
-    return [str(each) for each in _blockers(tell(job.id))]
-
-
-def _blockers(answer: Any) -> Iterable[Any]:
-    blockers = answer.get("blockers", ()) if isinstance(answer, dict) else getattr(answer, "blockers", answer)
-    for each in blockers:
-        yield each.get("detail") or each.get("reason") if isinstance(each, dict) else getattr(each, "detail", each)
+    return sorted(site.fc.why(job.id).reasons, key=lambda each: not each.blocks)
 
 
 def _progress(job: Job) -> dict[str, Any] | None:
@@ -251,7 +244,7 @@ def _attempts(job: Job, now: datetime) -> list[Attempt]:
     elif job.state is JobState.COMPLETED and job.attempted_at is not None and job.ended_at is not None:
         took = words.duration(job.ended_at - job.attempted_at)
         found.append(Attempt(f"{number} completed", "completed", span(before, job.attempted_at),
-                             span(job.attempted_at, job.ended_at), took, f"attempt {number}: done in {took}"))  # fmt: skip
+                             span(job.attempted_at, job.ended_at), took, f"attempt {number}: {took}"))  # fmt: skip
     elif job.state is JobState.SCHEDULED and job.errors and job.scheduled_at is not None:
         due = words.relative(job.scheduled_at, now)
         found.append(Attempt(f"{number + 1} due", "scheduled", span(before, job.scheduled_at), None, due,

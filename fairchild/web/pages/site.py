@@ -170,7 +170,9 @@ class Site:
     # What templates and views ask for
 
     def url(self, page: str, **values: Any) -> str:
-        """The address of a page under the mount: ``url("job", id=...)``."""
+        """The address of a page under the mount: ``url("job", id=...)``. What a read-only site lacks is nowhere."""
+        if f"page_{page}" not in self.gate.rights:
+            return "#"
         return url_for(f".page_{page}", **values)
 
     def asset(self, name: str) -> str:
