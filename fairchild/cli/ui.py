@@ -45,6 +45,6 @@ def ui(
 
     import_all(imports)
     with connected(database_url, schema) as client:
-        app = make_app(client, host, token=token, insecure=insecure, read_only=read_only)
+        app = make_app(client, host, token=token, insecure=insecure, read_only=read_only, streams=threads // 4)
         say(f"fairchild is at http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)")
         serve(app, host, port, threads)

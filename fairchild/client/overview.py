@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,10 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from fairchild.db import audit, browse, crew, explain, families, history
+from fairchild import clock
+from fairchild.db import audit, browse, crew, events, explain, families, history
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
 from fairchild.errors import ArgumentProblems, DatabaseUnavailable, StoreError, UnknownJob, UnknownTask, UsageError
+from fairchild.ids import uuid7
 from fairchild.job import Job, JobState
 from fairchild.rules import histogram
 from fairchild.rules.schema import argument_problems
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SETTINGS = ("queue", "priority", "max_attempts", "timeout", "expires", "on_child_failure")
+_LISTEN_AGAIN = 60.0
 MAX_MINUTES = 7 * 24 * 60
 MAX_ROOTS = 200
 MAX_FAMILY = 1000
@@ -212,6 +216,41 @@ class Overview:
             "oldest": {"ok": True, "detail": waited},
         }
 
+    def listen(
+        self, after: int | str | None = None, timeout: float | None = None, poll_interval: float = 0.5
+    ) -> Iterator[dict[str, Any] | None]:
+        """What happens to jobs, as it happens; without end, or until ``timeout`` seconds have passed.
+
+        ``{"type": "job_update", "event", "job_id", "seq", "data": {job_id, type, queue, priority, state, workflow_id,
+        attempt, timestamp}}``, where ``event`` is job_created, job_ready, job_started, job_waiting, job_retrying,
+        job_completed, job_failed or job_cancelled, and ``data`` the job as it stands when it is read. Each comes at
+        least once. ``after``: the ``seq`` of an event up to which all are known. Where the log does not reach back that
+        far (it is kept for ten minutes, while somebody listens) the first is ``{"type": "resync", "seq"}``: look at
+        what is of interest anew. None comes between whenever there was nothing new, so that a loop can end.
+        """
+        client = cast("Fairchild", self)
+        listener, end = uuid7(), None if timeout is None else clock.now() + timeout
+        last = self._ask(lambda link: events.listen(link, listener))
+        heard = clock.now()
+        try:
+            low = last if after is None else int(after)
+        except ValueError:
+            raise UsageError(f"after is the seq of an event, not {after!r}") from None
+        if after is not None and not self._ask(lambda link: events.is_kept(link, low)):
+            low = last
+            yield {"type": "resync", "seq": low}
+        follower = events.Follower(low, clock.now)
+        while end is None or clock.now() < end:
+            if clock.now() - heard > _LISTEN_AGAIN:
+                self._ask(lambda link: events.listen(link, listener))
+                heard = clock.now()
+            rows = self._ask(follower.read)
+            for row in rows:
+                yield from _updates(client, row, follower.low)
+            if not rows:
+                yield None
+                time.sleep(poll_interval)
+
     def audit_entries(self, limit: int = 50, cursor: int | None = None) -> list[Entry]:
         """Who did what, newest first, before the entry ``cursor``."""
         return self._ask(lambda link: audit.read_entries(link, cursor, limit))
@@ -220,6 +259,20 @@ class Overview:
         """Keep that somebody did something to ``number`` things."""
         with cast("Fairchild", self).database.link() as link:
             audit.add_entry(link, who, action, target, number)
+
+
+def _updates(client: Fairchild, row: events.Row, low: int) -> Iterator[dict[str, Any]]:
+    """The events of a row. ``low``: the row up to which all are known once this one is."""
+    jobs = client._read([job_id for job_id, _ in row.jobs])
+    for job_id, event in row.jobs:
+        job = jobs.get(job_id)
+        data: dict[str, Any] = {"job_id": str(job_id), "timestamp": row.at.isoformat()}
+        if job is not None:
+            data.update(
+                type=job.task, queue=job.queue, priority=job.priority, state=job.state.value, attempt=job.attempt,
+                workflow_id=str(job.workflow_id),
+            )  # fmt: skip
+        yield {"type": "job_update", "event": event, "job_id": str(job_id), "seq": low, "data": data}
 
 
 def _shape(counts: list[int]) -> dict[str, Any]:

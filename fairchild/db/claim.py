@@ -15,6 +15,7 @@ import msgspec
 
 from fairchild.db import wake
 from fairchild.db.connect import Link
+from fairchild.db.events import tell
 from fairchild.db.statement import Sql
 
 PROMOTE_BATCH = 1000
@@ -86,7 +87,10 @@ WITH picked AS MATERIALIZED (
 gone AS (DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
 claimed AS (
   INSERT INTO {claims} (job_id, claim_id, session, fence, queue, tenant, claimed_at)
-  SELECT job_id, %(claim_id)s::uuid, %(session)s::uuid, seq, queue, tenant, statement_timestamp() FROM picked)
+  SELECT job_id, %(claim_id)s::uuid, %(session)s::uuid, seq, queue, tenant, statement_timestamp() FROM picked),
+"""
+    + tell("told", "picked", "'job_started'", "job_id")
+    + """
 SELECT p.job_id, p.queue, p.priority, p.seq, p.tenant, j.task, j.args, j.refs, j.attempt + 1, j.max_attempts,
        j.workflow_id, j.parent_id, j.depth, j.tags, j.meta, j.timeout_seconds,
        coalesce(statement_timestamp() > p.at + j.expires_seconds * interval '1 second', false),
@@ -134,6 +138,9 @@ promoted AS (
   INSERT INTO {ready} (queue, priority, job_id, tenant, task)
   SELECT queue, priority, job_id, tenant, task FROM picked ORDER BY run_at
   RETURNING job_id),
+"""
+    + tell("told", "promoted", "'job_ready'", "job_id")
+    + """,
 woken AS (
   SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM promoted) p
    WHERE p.n > %(room)s AND pg_try_advisory_xact_lock(%(gate)s))

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 
 import psycopg
 
+from fairchild.db.events import tell
+
 # Rows for the jobs written, in their next place; one row in counters for each final state and task.
 _PLACES = """
 to_ready AS (
@@ -36,7 +38,14 @@ to_waiting AS (
 counted AS (
   INSERT INTO {counters} (minute, queue, task, state, n)
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, count(*)
-    FROM written WHERE state <> 'pending' GROUP BY queue, task, state)"""
+    FROM written WHERE state <> 'pending' GROUP BY queue, task, state),
+"""
+_PLACES += tell(
+    "told",
+    "written",
+    """CASE WHEN state <> 'pending' THEN 'job_' || state WHEN next = 'due' THEN 'job_retrying'
+                 WHEN next = 'ready' THEN 'job_ready' ELSE 'job_waiting' END""",
+)
 
 # hit: one row per (ended job, job it holds back). sums: the same per job held back. Tables are reached through
 # laterals with OFFSET 0, which stay one probe of the primary key per row whatever the planner believes of a table that
@@ -85,7 +94,9 @@ promoted AS (
   RETURNING job_id),
 postponed AS (
   INSERT INTO {due} (job_id, run_at, queue, priority, tenant, task)
-  SELECT id, scheduled_at, queue, priority, tenant, task FROM free WHERE scheduled_at > statement_timestamp())"""
+  SELECT id, scheduled_at, queue, priority, tenant, task FROM free WHERE scheduled_at > statement_timestamp()),
+"""
+PROMOTE += tell("told_ready", "promoted", "'job_ready'", "job_id")
 
 TAIL = _PLACES + "," + _COUNT_DOWN + "," + PROMOTE
 

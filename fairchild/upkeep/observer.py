@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fairchild import clock
-from fairchild.db import history, lease, settle
+from fairchild.db import events, history, lease, settle
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
 
@@ -68,6 +68,7 @@ class Observer:
             self._next_tidy = now + TIDY_SECONDS
             lease.tidy(link)
             history.roll_up(link)
+            events.forget(link)
         return rescued
 
     def _keep_moving(self, link: Link) -> None:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from flask import Blueprint
 
 from fairchild.client import Fairchild
-from fairchild.web import api, problems
+from fairchild.web import api, problems, stream
 from fairchild.web.auth import Authorize, Gate, Redact, Who
 
 __all__ = ["create_blueprint", "Gate"]
@@ -23,6 +23,7 @@ def create_blueprint(
     authorize: Authorize | None = None,
     *,
     read_only: bool = False,
+    streams: bool | int = False,
     ui: bool = True,
     redact: Redact | None = None,
     token: str | None = None,
@@ -34,16 +35,19 @@ def create_blueprint(
 
     ``authorize(request, right)`` decides about each request; see ``auth.py`` for what it may answer. Without it only
     requests from this machine that name this machine are served. ``token``: a secret that opens everything to whoever
-    sends it. ``read_only``: nothing that changes anything is there. ``redact(job)`` gives the dict of a job as it may
-    be shown. ``hosts``: the host names answered to; others get 400. ``who(request)`` names the person for the audit
-    log.
+    sends it. ``read_only``: nothing that changes anything is there. ``streams``: offer ``/api/stream``, to so many at
+    once (True: 4); each holds a thread of the host for as long as it is open, so leave most threads to others.
+    ``redact(job)`` gives the dict of a job as it may be shown. ``hosts``: the host names answered to; others get 400.
+    ``who(request)`` names the person for the audit log.
     """
     gate = Gate(fc, authorize=authorize, read_only=read_only, redact=redact, token=token, hosts=hosts, who=who)
     blueprint = Blueprint(name, __name__, template_folder="templates")
     blueprint.before_request(gate.check)
     blueprint.after_request(gate.add_headers)
     problems.add_to(blueprint)
-    api.add_to(blueprint, fc, gate)
+    known = api.add_to(blueprint, fc, gate)
+    if streams:
+        stream.add_to(known, stream.SLOTS if streams is True else streams)
     if ui and find_spec("fairchild.web.pages") is not None:
         import_module("fairchild.web.pages").add_to(blueprint, fc, gate)
     return blueprint
