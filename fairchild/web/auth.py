@@ -227,10 +227,14 @@ def _rights(answer: Answer, right: str) -> frozenset[str]:
         return frozenset()
     if answer is True:
         return frozenset({right})
-    try:
-        return granted([answer] if isinstance(answer, str) else answer)
-    except ValueError as error:
-        raise ValueError(f"authorize() gave what it may not: {error}") from None
+    if isinstance(answer, str) and answer in ROLES:
+        return ROLES[answer]
+    given = frozenset([answer] if isinstance(answer, str) else answer)
+    if unknown := given - RIGHTS:
+        raise ValueError(
+            f"authorize() answered {min(unknown)!r}, which is neither a role ({', '.join(ROLES)}) nor a right"
+        )
+    return given | {VIEW} if given else given
 
 
 def _secret() -> str | None:

@@ -38,7 +38,7 @@ def authorize(request: Any, right: str) -> str | bool | None:  # noqa: ARG001 - 
     return "view" if user.is_staff and user.has_perm("fairchild.view_job") else None
 
 
-def mounted(request: HttpRequest, rest: str) -> HttpResponseBase:
+def _serve(request: HttpRequest, rest: str) -> HttpResponseBase:
     """Answer a request under the mount; ``rest`` is its path there."""
     user = getattr(request, "user", None)
     if user is None:
@@ -54,7 +54,7 @@ def mounted(request: HttpRequest, rest: str) -> HttpResponseBase:
 
 
 # Other sites' writes are refused by Sec-Fetch-Site and Origin (fairchild/web/auth.py), for API and forms alike.
-mounted = csrf_exempt(mounted)
+mounted: Any = csrf_exempt(_serve)
 
 
 def _answer(app: Flask, environ: dict[str, Any]) -> HttpResponseBase:
