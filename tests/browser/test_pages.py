@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,16 @@ def opened(browser: Browser, **options: Any) -> Iterator[tuple[Page, list[str]]]
         yield page, said
     finally:
         context.close()
+
+
+def until(page: Page, fact: Callable[[], object], seconds: float) -> None:
+    """Wait for a fact, and let the page go on meanwhile: it only does while it is asked something."""
+
+    def looked() -> object:
+        page.wait_for_timeout(100)
+        return fact()
+
+    eventually(looked, seconds)
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -84,18 +94,18 @@ def test_a_page_asks_for_what_changed_and_not_while_it_must_not(browser: Browser
         answers: list[int] = []
         page.on("response", lambda answer: answers.append(answer.status) if "_live" in answer.url else None)
         page.goto(site.to("jobs?q=queue:exports+after:1d"))
-        eventually(lambda: page.wait_for_timeout(100) or 304 in answers, 20)
+        until(page, lambda: 304 in answers, 20)
         assert answers[0] == 200
         page.locator("input[data-row]").first.check()
-        eventually(lambda: page.wait_for_timeout(100) or "ticked" in page.locator("#live").inner_text(), 20)
+        until(page, lambda: "ticked" in page.locator("#live").inner_text(), 20)
         asked = len(answers)
         page.wait_for_timeout(2500)
         assert len(answers) == asked
         page.keyboard.press("Escape")
         page.keyboard.press("Escape")
-        eventually(lambda: page.wait_for_timeout(100) or len(answers) > asked, 20)
+        until(page, lambda: len(answers) > asked, 20)
         page.locator("#pause").click()
-        eventually(lambda: page.wait_for_timeout(100) or "you paused" in page.locator("#live").inner_text(), 20)
+        until(page, lambda: "you paused" in page.locator("#live").inner_text(), 20)
         assert said == []
 
 
@@ -137,7 +147,7 @@ def test_the_operators_journey_by_keyboard(browser: Browser, site: Site) -> None
         page.keyboard.type("5")
         page.keyboard.press("Enter")
         page.wait_for_selector("text=1 job enqueued")
-        eventually(lambda: page.wait_for_timeout(100) or "charged" in page.inner_text("main"), 30)
+        until(page, lambda: "charged" in page.inner_text("main"), 30)
         page.keyboard.press("?")
         assert page.locator("#keys").is_visible()
         assert said == []
