@@ -9,7 +9,7 @@ PIP_NEEDED := pip>=25.1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-pg test-plans test-pgbouncer workflows faults faults-servers durable bench demo clean
+.PHONY: help setup check format test test-pg test-plans test-pgbouncer workflows faults faults-servers durable bench demo clean browser bench-web pictures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,20 @@ bench: $(VENV)/.dev ## measure, beside the limits of the server and other queues
 test-pgbouncer: $(VENV)/.dev ## run the tests behind a real PgBouncer (Debian: apt-get install pgbouncer)
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { echo 'pgbouncer is not installed; on Debian: apt-get install pgbouncer' >&2; exit 2; }
 	@$(BIN)/python -m pytest tests/pgbouncer $(ARGS)
+
+$(VENV)/.browser: $(VENV)/.dev
+	@$(PIP) install --group browser
+	@touch $@
+
+browser: $(VENV)/.browser ## run the pages in a real Chromium (Debian: apt-get install chromium)
+	@command -v chromium >/dev/null || { echo 'there is no chromium; on Debian: apt-get install chromium' >&2; exit 2; }
+	@FAIRCHILD_BROWSER=1 $(BIN)/python -m pytest tests/browser $(ARGS)
+
+bench-web: $(VENV)/.dev ## how long each page takes among a million jobs (ARGS="--jobs 10000000 --most 100")
+	@$(BIN)/python -m tests.web.bench $(ARGS)
+
+pictures: $(VENV)/.browser ## take the pictures of the pages in docs/ again
+	@$(BIN)/python -m tests.browser.pictures
 
 demo: $(VENV)/.base ## see it work: a database, a worker and a workflow in one process
 	@$(BIN)/python -m fairchild demo

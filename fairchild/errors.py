@@ -41,6 +41,15 @@ class InvalidArguments(UsageError, TypeError):
     """The arguments do not fit the task's signature or types."""
 
 
+class ArgumentProblems(InvalidArguments):
+    """The arguments do not fit what the task's workers have published. ``problems`` is ``[(path, sentence), ...]``."""
+
+    def __init__(self, task: str, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = list(problems)
+        path, sentence = self.problems[0]
+        super().__init__(f"{task}: {path} {sentence}; nothing was enqueued")
+
+
 class NotSerializable(UsageError, ValueError):
     """A value cannot be stored as JSON. ``path`` says where it stands, e.g. ``$.items[3].price``."""
 
@@ -87,6 +96,10 @@ class StoreError(FairchildError):
 
 class DatabaseUnavailable(StoreError):
     """The database could not be reached."""
+
+
+class TookTooLong(StoreError):
+    """A read took longer than it was given. Nothing was changed."""
 
 
 class OutcomeUnknown(StoreError):

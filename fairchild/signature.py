@@ -15,6 +15,7 @@ from fairchild.errors import InvalidArguments
 from fairchild.job import Job
 
 _AS_THEY_ARE = frozenset({str, int, float, bool})
+_AWARE = typing.Annotated[datetime, msgspec.Meta(tz=True)]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -158,7 +159,10 @@ class Signature:
         return converted
 
     def parameters(self) -> list[dict[str, Any]]:
-        """``[{name, type, required, default}, ...]`` for people and forms; ``default`` only where there is one."""
+        """``[{name, type, required, default, schema}, ...]`` for people, forms and whoever enqueues by name.
+
+        ``default`` only where there is one; ``schema`` (JSON Schema) only where arguments are checked.
+        """
         described = []
         for parameter in self.bound.parameters.values():
             entry: dict[str, Any] = {
@@ -168,6 +172,10 @@ class Signature:
             }
             if parameter.default is not inspect.Parameter.empty:
                 entry["default"] = _default(parameter.default)
+            if (schema := _json_schema(self.convertible.get(parameter.name))) is not None:
+                entry["schema"] = schema
+            if parameter.kind in _VARIADIC:
+                entry["variadic"] = True
             described.append(entry)
         return described
 
@@ -252,6 +260,20 @@ def _type_name(kind: Any) -> str:
     if typing.get_origin(kind) is None and isinstance(kind, type):
         return kind.__name__
     return str(kind).replace("typing.", "")
+
+
+def _json_schema(kind: Any) -> dict[str, Any] | None:
+    if kind is None:
+        return None
+    # A time without a zone is refused, which msgspec's own description of the type leaves open.
+    if kind is datetime:
+        kind = _AWARE
+    elif set(typing.get_args(kind)) == {datetime, type(None)}:
+        kind = typing.Optional[_AWARE]  # noqa: UP045 - built at run time
+    try:
+        return msgspec.json.schema(kind)
+    except TypeError:  # a type that converts but that JSON Schema has no words for
+        return None
 
 
 def _default(value: Any) -> Any:

@@ -156,13 +156,20 @@ class Task(Generic[P, R]):
         return Configured(self, {"connection": connection})
 
     def schema(self) -> dict[str, Any]:
-        """``{name, queue, priority, max_attempts, tags, params, docstring}``: the task for catalogues and forms."""
+        """The task for catalogues and forms, and for whoever enqueues it by name without its code.
+
+        ``{name, aliases, queue, priority, max_attempts, tags, timeout, expires, on_child_failure, params, docstring}``.
+        """
         return {
             "name": self.name,
+            "aliases": list(self.aliases),
             "queue": self.settings.queue,
             "priority": self.settings.priority,
             "max_attempts": self.settings.max_attempts,
             "tags": list(self.settings.tags),
+            "timeout": self.settings.timeout,
+            "expires": self.settings.expires,
+            "on_child_failure": self.settings.on_child_failure,
             "params": self.signature.parameters(),
             "docstring": inspect.getdoc(self.fn) or "",
         }
@@ -401,6 +408,8 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
                 new.scheduled_at = check_moment(value)
             case "depends_on":
                 new.depends_on, new.follows = _upstreams(value)
+            case "on_child_failure":
+                new.on_child_failure = value
             case "id":
                 new.id = value if isinstance(value, UUID) else _parse_id(value)
                 new.given_id = True

@@ -346,9 +346,15 @@ def test_parameters_are_described_for_people_and_forms() -> None:
     ) -> None: ...
 
     assert Signature(report, "t").parameters() == [
-        {"name": "day", "type": "date", "required": True},
-        {"name": "kind", "type": "Literal['a']", "required": True},
-        {"name": "more", "type": "int", "required": False},
-        {"name": "colour", "type": "Colour", "required": False, "default": "red"},
+        {"name": "day", "type": "date", "required": True, "schema": {"type": "string", "format": "date"}},
+        {"name": "kind", "type": "Literal['a']", "required": True, "schema": {"enum": ["a"]}},
+        {"name": "more", "type": "int", "required": False, "variadic": True},
+        {
+            "name": "colour",
+            "type": "Colour",
+            "required": False,
+            "default": "red",
+            "schema": {"$ref": "#/$defs/Colour", "$defs": {"Colour": {"title": "Colour", "enum": ["red"]}}},
+        },
         {"name": "hook", "type": "Any", "required": False, "default": "<built-in function print>"},
     ]

@@ -367,13 +367,17 @@ def test_the_catalogue_describes_every_task_in_json(registry: Registry) -> None:
     assert registry.get_task_schemas() == [
         {
             "name": "report",
+            "aliases": [],
             "queue": "r",
             "priority": 2,
             "max_attempts": 4,
             "tags": ["a"],
+            "timeout": None,
+            "expires": None,
+            "on_child_failure": "fail",
             "params": [
-                {"name": "day", "type": "str", "required": True},
-                {"name": "copies", "type": "int", "required": False, "default": 1},
+                {"name": "day", "type": "str", "required": True, "schema": {"type": "string"}},
+                {"name": "copies", "type": "int", "required": False, "default": 1, "schema": {"type": "integer"}},
                 {"name": "hook", "type": "Any", "required": False, "default": "<built-in function print>"},
             ],
             "docstring": "Prints it.",

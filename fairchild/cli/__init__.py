@@ -18,7 +18,22 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import typer
 
-from fairchild.cli import bench, database, demo, health, jobs, stats, tasks, worker, workers, workflows
+from fairchild.cli import (
+    bench,
+    database,
+    demo,
+    health,
+    jobs,
+    prune,
+    queues,
+    stats,
+    tasks,
+    tokens,
+    ui,
+    worker,
+    workers,
+    workflows,
+)
 
 # A click.UsageError, of the click that typer brings with it or depends on.
 _WrongUse: type[Exception] = typer.BadParameter.__bases__[0]
@@ -35,8 +50,12 @@ tasks.add_to(app)
 jobs.add_to(app)
 workers.add_to(app)
 workflows.add_to(app)
+queues.add_to(app)
 stats.add_to(app)
 health.add_to(app)
+prune.add_to(app)
+ui.add_to(app)
+tokens.add_to(app)
 demo.add_to(app)
 bench.add_to(app)
 

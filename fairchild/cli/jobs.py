@@ -33,6 +33,7 @@ def add_to(app: typer.Typer) -> None:
     group.command(name="list")(list_jobs)
     group.command()(show)
     group.command()(logs)
+    group.command()(why)
     group.command()(cancel)
     group.command()(retry)
     app.add_typer(group, name="jobs")
@@ -125,6 +126,26 @@ def logs(
         print(f"{moment(line.at)} {line.attempt} {line.level.upper()} {line.logger}: {line.message}{fields}")
     if len(lines) == limit:
         say(f"there may be more: --after {lines[-1].id}")
+
+
+def why(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")],
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Why a job does not run. Exit code 1 if something keeps it from running."""
+    with connected(database_url, schema) as client:
+        found = client.why(id)
+    if json:
+        print_json(found.to_dict())
+    else:
+        for reason in found.reasons:
+            print(f"{'blocked' if reason.blocks else 'fine':8}{reason.text}")
+            for job_id in reason.jobs:
+                print(f"{'':8}  {job_id}")
+    if found.blockers:
+        raise typer.Exit(1)
 
 
 def print_job(job: Job) -> None:

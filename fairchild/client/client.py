@@ -17,12 +17,16 @@ from uuid import UUID
 
 from fairchild import codec, context, failpoints
 from fairchild.client import health
+from fairchild.client.insight import Insight
+from fairchild.client.overview import Overview, read_limit
+from fairchild.client.queues import Queues
+from fairchild.client.tokens import Tokens
 from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, migrate, notes
-from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying
+from fairchild.db import browse, control, journal, migrate, notes, prune, search
+from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
@@ -44,7 +48,18 @@ from fairchild.errors import (
 from fairchild.future import Future
 from fairchild.ids import uuid7
 from fairchild.job import LEVELS, Job, JobState, NewJob
-from fairchild.tasks import Configured, Registry, Task, TaskDecorator, apply_options, check_text, registry
+from fairchild.rules.query import Query
+from fairchild.rules.query import parse as parse_query
+from fairchild.tasks import (
+    Configured,
+    Registry,
+    Task,
+    TaskDecorator,
+    apply_options,
+    check_seconds,
+    check_text,
+    registry,
+)
 
 if TYPE_CHECKING:
     from fairchild.worker.consumer import Consumer, HeldJob
@@ -54,7 +69,7 @@ T = TypeVar("T")
 MAX_PAGE = 1000
 _FIRST_POLL = 0.005
 _LAST_POLL = 0.25
-_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker")
+_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker", "q")
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ class Page:
 _clients: weakref.WeakSet[Fairchild] = weakref.WeakSet()
 
 
-class Fairchild:
+class Fairchild(Overview):
     """A client of one database. Nothing is opened before it is needed.
 
     ``url``: ``postgresql://...``, a libpq connection string, or ``embedded:``; without it, the environment's
@@ -136,6 +151,9 @@ class Fairchild:
         self.workers = Workers(self.ask)
         """Who works on this database: ``list()``, ``pause()``, ``resume()``, ``stop()``."""
         self.workflows = Workflows(self)
+        self.insight = Insight(self)
+        self.queues = Queues(self)
+        self.tokens = Tokens(self)
 
     def __repr__(self) -> str:
         return f"<Fairchild {self.config!r}>" if self._database is not None else "<Fairchild, not connected>"
@@ -483,11 +501,13 @@ class Fairchild:
     def ask(self, question: Callable[[Link], T]) -> T:
         """The answer of a read, asked again if a connection was lost under it."""
 
+        limit = read_limit.get()
+
         def once() -> T:
             with self.database.link() as link:
-                return question(link)
+                return question(link) if limit is None else within(link, limit, question)
 
-        return retrying(once)
+        return retrying(once) if limit is None else retrying(once, tries=2)
 
     def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
         found = self.ask(lambda link: browse.get_jobs(link, ids))
@@ -593,13 +613,18 @@ class Fairchild:
         tenant: str | None = None,
         workflow: UUID | str | None = None,
         worker: UUID | str | None = None,
+        q: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """One page of jobs that pass all filters given, newest first. Pass ``page.cursor`` to go on."""
+        """One page of jobs that pass all filters given, newest first. Pass ``page.cursor`` to go on.
+
+        ``q``: a job's id, or a part of its task's name.
+        """
         if not 1 <= limit <= MAX_PAGE:
             raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
         named = {"queue": queue, "task": task.name if isinstance(task, Task) else task, "tag": tag, "tenant": tenant}
+        named["q"] = q
         for what, value in named.items():
             if value is not None:
                 check_text(what, value, empty=True)
@@ -627,12 +652,28 @@ class Fairchild:
         job_id = _uuid(id)
         return self.ask(lambda link: notes.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
 
-    def stats(self) -> dict[str, Any]:
-        """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
-        queues = self.ask(browse.count_by_queue)
-        filled = {name: {s.value: counts.get(s.value, 0) for s in JobState} for name, counts in sorted(queues.items())}
-        total = {s.value: sum(counts[s.value] for counts in filled.values()) for s in JobState}
-        return {"jobs": total, "queues": filled}
+    def search(
+        self, query: Query | str, *, limit: int = 50, cursor: UUID | str | None = None, newer: bool = False
+    ) -> Page:
+        """One page of the jobs that match a query such as ``state:failed task:mail args.plan:pro``, newest first.
+
+        ``cursor``: the id of a job; those older than it (or ``newer``). ``page.cursor`` goes on in that direction.
+        The language is told in ``rules/query.py``; what cannot be read raises UsageError.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
+        wanted = parse_query(query) if isinstance(query, str) else query
+        after = None if cursor is None else _uuid(cursor)
+        found = self.ask(lambda link: search.search(link, wanted, limit=limit, cursor=after, newer=newer))
+        for job in found.jobs:
+            job._client = self
+        edge = (found.jobs[0] if newer else found.jobs[-1]) if found.more else None
+        return Page(found.jobs, None if edge is None else str(edge.id))
+
+    def count(self, query: Query | str, cap: int = 10_000) -> int:
+        """How many jobs match a query as ``search`` takes it; ``cap + 1`` if more than ``cap`` do."""
+        wanted = parse_query(query) if isinstance(query, str) else query
+        return self.ask(lambda link: search.count(link, wanted, cap))
 
     # Working by hand
 
@@ -748,6 +789,35 @@ class Fairchild:
         """Reopen one job and read it again."""
         self.retry([id])
         return self._existing(id)
+
+    def delete(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
+        """Delete ended jobs, given as in ``cancel``; the ids of those deleted.
+
+        A job stays while it has not ended, and while its parent, a child or a job that waits for it has not.
+        """
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            return prune.delete_jobs(link, ids)
+
+    def prune(
+        self,
+        older_than: timedelta | float = timedelta(days=7),
+        states: Iterable[JobState | str] = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED),
+    ) -> int:
+        """Delete jobs that ended ``older_than`` ago (a timedelta or seconds) or earlier; how many.
+
+        In batches of a transaction each, so that it may be broken off. Jobs that others still need stay.
+        """
+        age = check_seconds("older_than", older_than, zero=True)
+        wanted = [state.value for state in map(JobState, states)]
+        deleted, after = 0, UUID(int=0)
+        while True:
+            with self.database.link() as link:
+                page, last = prune.prune_page(link, after, age, wanted)
+            deleted += page
+            if last is None:
+                return deleted
+            after = last
 
     def _existing(self, id: UUID) -> Job:
         job = self.get_job(id)

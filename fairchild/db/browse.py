@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +53,8 @@ _FILTERS = {
     "workflow": "(v.id = %(workflow)s::uuid OR (v.workflow_id = %(workflow)s::uuid AND v.parent_id IS NOT NULL))",
     "worker": "v.worker = %(worker)s::uuid",
     "cursor": "v.id < %(cursor)s::uuid",
+    "ids": "v.id = ANY(%(ids)s::uuid[])",
+    "q": "(v.id::text = lower(%(q)s) OR position(lower(%(q)s) IN lower(v.task)) > 0)",
 }
 
 COUNT_LIVE = Sql(
@@ -83,23 +86,41 @@ def find_existing(link: Link, ids: list[UUID]) -> set[UUID]:
 def list_jobs(link: Link, *, state: JobState | None, limit: int, **filters: Any) -> list[Job]:
     """Jobs that pass all filters given (not None), newest first, at most ``limit``."""
     given = {name: value for name, value in filters.items() if value is not None}
-    conditions = [_FILTERS[name] for name in given]
-    if state is not None:
-        conditions.append(_STATES[state])
-    name = "list_jobs:" + ",".join([*sorted(given), state.value if state else ""])
-    statement = _composed(name, tuple(conditions))
+    statement = _filtered("list_jobs", given, state, _COLUMNS + ", NULL")
     return [_job(row) for row in link.rows(statement, {**given, "limit": limit})]
 
 
-_cache: dict[tuple[str, ...], Sql] = {}
+def find_jobs(link: Link, conditions: list[str], params: dict[str, Any], *, oldest_first: bool = False) -> list[Job]:
+    """Jobs that pass all conditions on the view ``v``, at most ``params["limit"]``."""
+    where = " WHERE " + " AND ".join(conditions) if conditions else ""
+    order = " ORDER BY v.id" + ("" if oldest_first else " DESC")
+    statement = Sql("find_jobs", "SELECT " + _COLUMNS + ", NULL FROM {view} v" + where + order + " LIMIT %(limit)s")
+    return [_job(row) for row in link.rows(statement, params)]
 
 
-def _composed(name: str, conditions: tuple[str, ...]) -> Sql:
-    statement = _cache.get(conditions)
+def list_states(
+    link: Link, *, state: JobState | None, limit: int, ids: list[UUID] | None, **filters: Any
+) -> list[tuple[UUID, JobState]]:
+    """Ids and states of jobs that pass all filters given (not None), newest first, at most ``limit``."""
+    given = {name: value for name, value in {**filters, "ids": ids}.items() if value is not None}
+    statement = _filtered("list_states", given, state, "v.id, v.state")
+    return [(row[0], JobState(row[1])) for row in link.rows(statement, {**given, "limit": limit})]
+
+
+_cache: dict[str, Sql] = {}
+
+
+def _filtered(kind: str, given: Mapping[str, Any], state: JobState | None, columns: str) -> Sql:
+    """A statement for these filters; each set of them is composed once."""
+    name = f"{kind}:" + ",".join([*sorted(given), state.value if state else ""])
+    statement = _cache.get(name)
     if statement is None:
+        conditions = [_FILTERS[each] for each in sorted(given)]
+        if state is not None:
+            conditions.append(_STATES[state])
         where = " WHERE " + " AND ".join(conditions) if conditions else ""
-        text = "SELECT " + _COLUMNS + ", NULL FROM {view} v" + where + " ORDER BY v.id DESC LIMIT %(limit)s"
-        statement = _cache[conditions] = Sql(name, text)
+        text = "SELECT " + columns + " FROM {view} v" + where + " ORDER BY v.id DESC LIMIT %(limit)s"
+        statement = _cache[name] = Sql(name, text)
     return statement
 
 

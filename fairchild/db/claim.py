@@ -15,6 +15,7 @@ import msgspec
 
 from fairchild.db import wake
 from fairchild.db.connect import Link
+from fairchild.db.events import tell
 from fairchild.db.journal import wake_sleepers
 from fairchild.db.statement import Sql
 
@@ -52,14 +53,21 @@ class Claimed(NamedTuple):
     inserted: float
     scheduled: float
     losses: int
+    waited: float
+    """Seconds it was available."""
     claim_id: UUID
 
+
+# Conditions of the claim that db/explain.py names when they are not met. ``{queue}`` is the queue's name.
+NOT_PAUSED = "({queue} <> ALL(ARRAY(SELECT name FROM {queues} WHERE paused_at IS NOT NULL)))"
+AT_WORK = "s.state = 'running'"
 
 # Every worker, many times a second when busy. Index fairchild_ready_for_claim, once per lane in the order given; locks
 # only the rows it returns, skipping those that others hold. The delete goes by ctid through ARRAY(SELECT ...): with
 # IN (SELECT ...) or a join the planner has been seen to scan the table. The lateral with OFFSET 0 keeps the look-up of
 # the job's row a probe of the primary key per job. A session that was declared dead or paused gets nothing, though its
-# worker may not have heard of it yet: what it claimed would be taken from it again, as a loss of each job.
+# worker may not have heard of it yet: what it claimed would be taken from it again, as a loss of each job. Nor does a
+# queue that is paused give anything; which are is read once, from an index of those alone.
 CLAIM = Sql(
     "claim",
     """
@@ -70,16 +78,25 @@ WITH picked AS MATERIALIZED (
       WHERE queue = l.queue AND priority = l.priority AND seq > l.floor AND task = ANY(%(tasks)s::text[])
       ORDER BY seq LIMIT %(room)s::int
         FOR UPDATE SKIP LOCKED) r
-   WHERE NOT EXISTS (SELECT 1 FROM {sessions} WHERE id = %(session)s::uuid AND state <> 'running')
+   WHERE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.id = %(session)s::uuid AND NOT ("""
+    + AT_WORK
+    + """))
+     AND """
+    + NOT_PAUSED.replace("{queue}", "l.queue")
+    + """
    LIMIT %(room)s::int),
 gone AS (DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM picked))),
 claimed AS (
   INSERT INTO {claims} (job_id, claim_id, session, fence, queue, tenant, claimed_at)
-  SELECT job_id, %(claim_id)s::uuid, %(session)s::uuid, seq, queue, tenant, statement_timestamp() FROM picked)
+  SELECT job_id, %(claim_id)s::uuid, %(session)s::uuid, seq, queue, tenant, statement_timestamp() FROM picked),
+"""
+    + tell("told", "picked", "'job_started'", "job_id")
+    + """
 SELECT p.job_id, p.queue, p.priority, p.seq, p.tenant, j.task, j.args, j.refs, j.attempt + 1, j.max_attempts,
        j.workflow_id, j.parent_id, j.depth, j.tags, j.meta, j.timeout_seconds,
        coalesce(statement_timestamp() > p.at + j.expires_seconds * interval '1 second', false),
-       date_part('epoch', j.inserted_at), date_part('epoch', j.scheduled_at), j.losses
+       date_part('epoch', j.inserted_at), date_part('epoch', j.scheduled_at), j.losses,
+       date_part('epoch', statement_timestamp() - p.at)
   FROM picked p CROSS JOIN LATERAL (
     SELECT task, args, refs, attempt, max_attempts, workflow_id, parent_id, depth, tags, meta, timeout_seconds,
            expires_seconds, inserted_at, scheduled_at, losses
@@ -128,6 +145,9 @@ promoted AS (
   INSERT INTO {ready} (queue, priority, job_id, tenant, task)
   SELECT queue, priority, job_id, tenant, task FROM picked ORDER BY run_at
   RETURNING job_id),
+"""
+    + tell("told", "promoted", "'job_ready'", "job_id")
+    + """,
 woken AS (
   SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM promoted) p
    WHERE p.n > %(room)s AND pg_try_advisory_xact_lock(%(gate)s))

@@ -30,7 +30,7 @@ from fairchild.config import Config, hide_parts, hide_password
 from fairchild.db.census import Census
 from fairchild.db.gate import Gate
 from fairchild.db.statement import Sql
-from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, UsageError
+from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, TookTooLong, UsageError
 
 log = logging.getLogger("fairchild")
 
@@ -273,6 +273,19 @@ def _driver_connection(connection: Any) -> psycopg.Connection[Any]:
     if not isinstance(driver, psycopg.Connection):
         raise _not_psycopg(driver)
     return driver
+
+
+_SET_TIMEOUT = Sql("set_timeout", "SELECT set_config('statement_timeout', %(milliseconds)s, true)")
+
+
+def within(link: Link, seconds: float, question: Callable[[Link], T]) -> T:
+    """The answer of a read whose statements get ``seconds`` each. Raises TookTooLong."""
+    try:
+        with link.atomic():
+            link.rows(_SET_TIMEOUT, {"milliseconds": str(int(seconds * 1000))})
+            return question(link)
+    except psycopg.errors.QueryCanceled:
+        raise TookTooLong(f"the database did not answer within {seconds:g} seconds; nothing was changed") from None
 
 
 def caller_link(connection: Any, schema: str) -> Link:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 
 import psycopg
 
+from fairchild.db.events import tell
+
 # Rows for the jobs written, in their next place; one row in counters for each final state and task.
 _PLACES = """
 to_ready AS (
@@ -36,7 +38,14 @@ to_waiting AS (
 counted AS (
   INSERT INTO {counters} (minute, queue, task, state, n)
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, count(*)
-    FROM written WHERE state <> 'pending' GROUP BY queue, task, state)"""
+    FROM written WHERE state <> 'pending' GROUP BY queue, task, state),
+"""
+_PLACES += tell(
+    "told",
+    "written",
+    """CASE WHEN state <> 'pending' THEN 'job_' || state WHEN next = 'due' THEN 'job_retrying'
+                 WHEN next = 'ready' THEN 'job_ready' ELSE 'job_waiting' END""",
+)
 
 # A child that ended badly, unless somebody took its value by or_else() or outcome(). A scalar sub-select, which is
 # looked up per failure by fairchild_edges_pkey; as EXISTS it might be hashed, which reads the table.
@@ -97,7 +106,9 @@ promoted AS (
   RETURNING job_id),
 postponed AS (
   INSERT INTO {due} (job_id, run_at, queue, priority, tenant, task)
-  SELECT id, scheduled_at, queue, priority, tenant, task FROM free WHERE scheduled_at > statement_timestamp())"""
+  SELECT id, scheduled_at, queue, priority, tenant, task FROM free WHERE scheduled_at > statement_timestamp()),
+"""
+PROMOTE += tell("told_ready", "promoted", "'job_ready'", "job_id")
 
 TAIL = _PLACES + "," + _COUNT_DOWN + "," + PROMOTE
 

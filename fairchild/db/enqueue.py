@@ -18,6 +18,7 @@ from fairchild import failpoints
 from fairchild.codec import plain_refs
 from fairchild.db import binary, wake
 from fairchild.db.connect import STORE_ERRORS, Link, is_queue_full
+from fairchild.db.events import BULK_CREATED, tell
 from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UnknownJob
@@ -50,7 +51,10 @@ made AS (
   ON CONFLICT (id) DO NOTHING
   RETURNING id, queue, priority, tenant, task, scheduled_at)"""
 
-_PLACE = """
+_PLACE = (
+    "\n"
+    + tell("told", "made", "'job_created'")
+    + """,
 to_ready AS (
   INSERT INTO {ready} (queue, priority, job_id, tenant, task)
   SELECT queue, priority, id, tenant, task FROM placed WHERE scheduled_at <= statement_timestamp()),
@@ -61,6 +65,7 @@ woken AS (
   SELECT pg_notify(%(channel)s, '') FROM (SELECT count(*) AS n FROM placed) p
    WHERE p.n > 0 AND %(notify)s AND (NOT %(gated)s OR pg_try_advisory_xact_lock(%(gate)s)))
 SELECT id, scheduled_at, scheduled_at > statement_timestamp(), (SELECT count(*) FROM woken) FROM made"""
+)
 
 # The client, one call of .enqueue() each; and chunks of bulk inserts with options of their own. Primary key only.
 INSERT_FREE_JOBS = Sql("insert_free_jobs", "WITH" + _INPUT + ", placed AS (SELECT * FROM made)," + _PLACE)
@@ -80,6 +85,9 @@ WITH made AS (
 placed AS (
   INSERT INTO {ready} (queue, priority, job_id, tenant, task) SELECT queue, priority, id, tenant, task FROM made
   RETURNING job_id),
+"""
+    + tell("told", "made", "'job_created'")
+    + """,
 woken AS (
   SELECT pg_notify(%(channel)s, '') FROM placed
    WHERE %(notify)s AND (NOT %(gated)s OR pg_try_advisory_xact_lock(%(gate)s)))
@@ -183,6 +191,7 @@ def insert_jobs(link: Link, jobs: list[NewJob], *, notify: bool = True) -> list[
             now = link.rows(STATEMENT_TIME)[0][0]
             for chunk in _chunks(jobs, COPY_ROWS):
                 _copy(link, chunk, placements)
+            link.rows(BULK_CREATED, {"ids": [job.id for job in jobs]})
             inserted = [Inserted(job.id, now, False) for job in jobs]
             if notify:
                 link.rows(NOTIFY, {**_wake(link), "gated": link.owned})

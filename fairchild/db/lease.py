@@ -181,22 +181,6 @@ PRUNE_CATALOGS = Sql(
     "DELETE FROM {catalogs} c WHERE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.catalog = c.hash)",
 )
 
-# Minutes that are over: their many small rows become one per queue, task and state.
-ROLL_UP = Sql(
-    "roll_up_counters",
-    """
-WITH keys AS MATERIALIZED (
-  SELECT minute, queue, task, state FROM {counters}
-   WHERE minute < date_trunc('minute', statement_timestamp())
-   GROUP BY minute, queue, task, state HAVING count(*) > 1 LIMIT 1000),
-gone AS (
-  DELETE FROM {counters} c USING keys k
-   WHERE c.minute = k.minute AND c.queue = k.queue AND c.task = k.task AND c.state = k.state
-  RETURNING c.minute, c.queue, c.task, c.state, c.n)
-INSERT INTO {counters} (minute, queue, task, state, n)
-SELECT minute, queue, task, state, sum(n) FROM gone GROUP BY minute, queue, task, state""",
-)
-
 
 class Session(NamedTuple):
     """A worker's session as it is entered."""
@@ -280,7 +264,6 @@ def _rescue(link: Link) -> list[UUID]:
 
 
 def tidy(link: Link) -> None:
-    """Prune sessions long over, roll up counters."""
+    """Prune sessions long over."""
     link.rows(PRUNE_SESSIONS)
     link.rows(PRUNE_CATALOGS)
-    link.rows(ROLL_UP)

@@ -26,6 +26,12 @@ NAMES = {
     "signals": "fairchild_signals",
     "timers": "fairchild_timers",
     "xcom": "fairchild_xcom",
+    "minutes": "fairchild_minutes",
+    "queues": "fairchild_queues",
+    "tokens": "fairchild_tokens",
+    "audit": "fairchild_audit",
+    "events": "fairchild_events",
+    "listeners": "fairchild_listeners",
     "view": "fairchild_jobs",
 }
 

@@ -301,6 +301,70 @@ xcom = sa.Table(
 )
 sa.Index("fairchild_xcom_by_expiry", xcom.c.expires_at, postgresql_where=sa.text("expires_at IS NOT NULL"))
 
+# History. A worker adds rows for what it has run, whoever rolls up adds what was counted; all rows of one minute, queue
+# and task belong together and are summed by the reader. Buckets: see rules/histogram.py.
+minutes = sa.Table(
+    "fairchild_minutes",
+    metadata,
+    sa.Column("minute", _moment, nullable=False, comment="or the hour, of what is older than two days"),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("inserted", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("completed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("failed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("cancelled", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("waits", ARRAY(sa.BigInteger), comment="attempts by how long the job was available before"),
+    sa.Column("runs", ARRAY(sa.BigInteger), comment="attempts by how long they ran"),
+)
+sa.Index("fairchild_minutes_by_minute", minutes.c.minute)
+
+queues = sa.Table(
+    "fairchild_queues",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("paused_at", _moment),
+)
+sa.Index("fairchild_queues_paused", queues.c.name, postgresql_where=sa.text("paused_at IS NOT NULL"))
+
+tokens = sa.Table(
+    "fairchild_tokens",
+    metadata,
+    sa.Column("id", _uuid, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False, comment="SHA-256 of the secret, which is kept nowhere"),
+    sa.Column("rights", ARRAY(sa.Text), nullable=False),
+    _now("created_at"),
+    sa.Column("expires_at", _moment),
+    sa.Column("revoked_at", _moment),
+)
+sa.Index("fairchild_tokens_by_digest", tokens.c.digest, unique=True)
+
+audit = sa.Table(
+    "fairchild_audit",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    _now("at"),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False, server_default="1", comment="things that it changed"),
+)
+
+# Written only while somebody listens, or has lately: see db/events.py.
+events = sa.Table(
+    "fairchild_events",
+    metadata,
+    sa.Column("seq", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    _now("at"),
+    sa.Column("jobs", JSONB, nullable=False, comment="[[id, event], ...] of one statement"),
+)
+listeners = sa.Table(
+    "fairchild_listeners",
+    metadata,
+    sa.Column("id", _uuid, primary_key=True),
+    sa.Column("until", _moment, nullable=False),
+)
+
 # Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own
 # postgresql_with came with 2.1, and 2.0 refuses a table that has it.
 EAGERLY_VACUUMED = (ready, claims, due)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fairchild import clock, failpoints
-from fairchild.db import journal, lease, settle, xcom
+from fairchild.db import events, history, journal, lease, settle, xcom
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
 from fairchild.events import emit
@@ -78,6 +78,8 @@ class Observer:
             self._next_tidy = now + TIDY_SECONDS
             lease.tidy(link)
             xcom.drop_expired(link)
+            history.roll_up(link)
+            events.forget(link)
         return rescued
 
     def _keep_moving(self, link: Link) -> None:

@@ -21,6 +21,7 @@ from fairchild.worker.attempt import Attempt, CoroutineLoop
 from fairchild.worker.isolated import Children
 from fairchild.worker.notes import Notebook, Notes
 from fairchild.worker.pace import Pace
+from fairchild.worker.tally import Tally
 from fairchild.worker.watch import Watch, Watched
 
 log = logging.getLogger("fairchild.worker")
@@ -44,6 +45,7 @@ class Pool:
         self._busy = 0
         self._per_queue: dict[str, int] = {}
         self.pace = Pace()
+        self.tally = Tally()
         self.last_start = time.monotonic()
         self.idle = threading.Condition(self._lock)
         self.on_room: Callable[[], None] = lambda: None
@@ -109,6 +111,9 @@ class Pool:
                     self._per_queue[attempt.claimed.queue] -= 1
                     ran += attempt.ran
                     seconds += attempt.seconds
+                    if attempt.ran:
+                        claimed = attempt.claimed
+                        self.tally.note(claimed.queue, claimed.task, claimed.waited, attempt.seconds)
             self.pace.note(now, ran, seconds)
             if not self._held:
                 self.idle.notify_all()

@@ -29,12 +29,12 @@ import msgspec
 
 from fairchild import __version__, clock
 from fairchild.context import refuse_while_importing
-from fairchild.db import journal, lease, workers
+from fairchild.db import history, journal, lease, workers
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
 from fairchild.db.workers import WorkerState
-from fairchild.errors import UsageError
+from fairchild.errors import StoreError, UsageError
 from fairchild.events import emit
 from fairchild.loop import MAX_PAUSE, Loop
 from fairchild.tasks import check_text
@@ -235,6 +235,7 @@ class Worker:
         self._notebook.end()
         self._within(2.0, self._notebook.join)
         self._within(5.0, self._observing.join)
+        self._write_last_tally()
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
         self._beating.stop()
         self._fencing.stop()
@@ -493,7 +494,25 @@ class Worker:
         with self.client.database.link() as link:
             if self._observer.look(link):
                 self.wake()
+            self._write_tally(link)
         return self.look_interval
+
+    def _write_last_tally(self) -> None:
+        try:
+            with self.client.database.link() as link:
+                self._write_tally(link)
+        except StoreError as error:
+            log.warning("how long the last jobs ran is missing in the history: %s", error)
+
+    def _write_tally(self, link: Link) -> None:
+        counts = self._pool.tally.take()
+        if not counts:
+            return
+        try:
+            history.add_timings(link, counts)
+        except BaseException:
+            self._pool.tally.put_back(counts)
+            raise
 
     def _declared_dead(self) -> None:
         """The others took us for dead. What we run is theirs by now or soon; we go on under a new session."""

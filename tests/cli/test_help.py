@@ -44,9 +44,11 @@ def test_the_commands_are_those_of_the_contract() -> None:
     assert set(COMMANDS) >= {
         f"fairchild {name}"
         for name in (
-            "install", "migrate", "worker", "enqueue", "run", "demo", "stats",
-            "jobs list", "jobs show", "jobs cancel", "jobs retry", "workflows list", "workflows show",
-            "workflows cancel", "workflows retry",
+            "install", "migrate", "worker", "ui", "enqueue", "run", "demo", "stats", "prune",
+            "queues list", "queues pause", "queues resume", "tokens create", "tokens list", "tokens revoke",
+            "jobs list", "jobs show", "jobs why", "jobs cancel", "jobs retry",
+            "workflows list", "workflows show", "workflows cancel", "workflows retry",
+            "workers list", "workers pause", "workers resume", "workers stop", "health",
         )
     }  # fmt: skip
 

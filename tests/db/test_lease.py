@@ -309,18 +309,6 @@ def test_sessions_long_over_are_pruned_with_their_catalogues(store: Store) -> No
     assert living in found
 
 
-def test_the_counters_of_past_minutes_are_rolled_up_and_keep_their_sums(store: Store) -> None:
-    for number in range(30):
-        store.sql(
-            "INSERT INTO {counters} VALUES (date_trunc('minute', now()) - interval '5 minutes', 'q', 't', %(s)s, 1)",
-            s="completed" if number % 3 else "failed",
-        )
-
-    lease.tidy(store.link)
-
-    assert sorted(store.sql("SELECT state, n FROM {counters}")) == [("completed", 20), ("failed", 10)]
-
-
 def test_a_beat_needs_no_session_state(fairchild: Fairchild, store: Store) -> None:
     session = store.open_session()
     for _ in range(3):

@@ -105,7 +105,7 @@ def test_every_block_runs_and_prints_what_it_says(page: Path, bin_folder: Path) 
                 name, _, value = command.line.removeprefix("export ").partition("=")
                 environment[name] = value
                 continue
-            if command.line.startswith("fairchild worker"):
+            if command.line.startswith(("fairchild worker", "fairchild ui")):
                 run_worker(command.line, command.expected, folder, environment)
                 continue
             done = subprocess.run(

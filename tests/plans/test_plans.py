@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import psycopg
@@ -23,10 +23,13 @@ from fairchild.db import (
     census,
     claim,
     enqueue,
+    families,
     finish,
+    history,
     journal,
     lease,
     notes,
+    prune,
     settle,
     wake,
     workflows,
@@ -191,13 +194,13 @@ def test_inserting_touches_the_primary_key_only(tuned: Link) -> None:
     assert not indexes(nodes)
 
 
-def test_inserting_one_job_reads_nothing(tuned: Link) -> None:
+def test_inserting_one_job_reads_nothing_but_whether_anybody_listens(tuned: Link) -> None:
     values = {"id": uuid7(), "task": "t", "queue": "q", "tenant": "", "priority": 5, "max_attempts": 3, "depth": 0,
               "workflow": uuid7(), "parent": None, "on_child_failure": "fail", "timeout": None, "expires": None,
               "tags": None, "args": "{}", "meta": None, "notify": True, "gated": True}  # fmt: skip
     nodes = explain(tuned, enqueue.INSERT_ONE, {**values, **wake.wake_params("public")})
 
-    assert not scanned(nodes)
+    assert scanned(nodes) <= {NAMES["listeners"]}
     assert not indexes(nodes)
 
 
@@ -358,17 +361,40 @@ def test_shared_values_are_reached_by_their_keys(tuned: Link) -> None:
         assert not scanned(nodes) & BIG, statement
 
 
+def test_counting_what_was_inserted_reads_only_the_ids_of_its_minutes(tuned: Link) -> None:
+    nodes = explain(tuned, history.COUNT_INSERTED, {})
+
+    assert PKEY in indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+def test_roots_are_found_by_steps_of_the_index_of_families(tuned: Link) -> None:
+    nodes = explain(tuned, families.LIST_ROOTS, {"cursor": families.LAST_ID, "most": 50})
+
+    assert indexes(nodes) == {"fairchild_jobs_by_workflow"}
+    assert not scanned(nodes) & BIG
+
+
+def test_pruning_goes_by_primary_key_from_the_oldest(tuned: Link) -> None:
+    states = ["completed", "failed", "cancelled"]
+    params = {"after": UUID(int=0), "age": 1.0, "states": states, "most": 1000}
+    for statement, given in ((prune.PRUNE_JOBS, params), (prune.DELETE_JOBS, {"ids": [uuid4()]})):
+        nodes = explain(tuned, statement, given)
+        assert PKEY in indexes(nodes)
+        assert not scanned(nodes) & BIG
+
+
 SEEN_ELSEWHERE = {
     # For tests, of everything there is.
     "journal": {"FAST_FORWARD"},
     # COPY has no plan, and these read nothing.
     "enqueue": {"COPY_JOBS", "COPY_READY", "COPY_WAITING", "COPY_EDGES", "NOTIFY", "STATEMENT_TIME",
-                "INSERT_ROOT"},
+                "INSERT_ROOT", "BULK_CREATED"},
     # After a lost reply, of one table that holds what runs now.
     "claim": {"FIND_CLAIM"},
     # Once in a worker's life, once an interval on tables of a few rows, or once a minute.
     "lease": {"OPEN_SESSION", "SET_STATE", "WATCH", "DECLARE_DEAD", "LEFT_BEHIND", "PRUNE_SESSIONS",
-              "PRUNE_CATALOGS", "ROLL_UP"},
+              "PRUNE_CATALOGS"},
 }  # fmt: skip
 
 

@@ -1,0 +1,289 @@
+"""What the client can tell of all jobs, workers and tasks at once. Nothing here reads jobs to count them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from uuid import UUID
+
+from fairchild import clock
+from fairchild.db import audit, browse, crew, events, explain, families, history
+from fairchild.db.audit import Entry
+from fairchild.db.connect import Link
+from fairchild.errors import ArgumentProblems, DatabaseUnavailable, StoreError, UnknownJob, UnknownTask, UsageError
+from fairchild.ids import uuid7
+from fairchild.job import Job, JobState
+from fairchild.rules import histogram
+from fairchild.rules.schema import argument_problems
+from fairchild.rules.why import Reason, reasons
+
+if TYPE_CHECKING:
+    from fairchild.client.client import Fairchild
+
+T = TypeVar("T")
+
+_SETTINGS = ("queue", "priority", "max_attempts", "timeout", "expires", "on_child_failure")
+_LISTEN_AGAIN = 60.0
+MAX_MINUTES = 7 * 24 * 60
+MAX_ROOTS = 200
+MAX_FAMILY = 1000
+read_limit: ContextVar[float | None] = ContextVar("fairchild_read_limit", default=None)
+
+
+@dataclass(frozen=True)
+class Why:
+    """What keeps a job from running, and what does not. Without ``blockers`` the next claim takes it."""
+
+    job_id: UUID
+    state: str
+    reasons: list[Reason]
+
+    @property
+    def blockers(self) -> list[Reason]:
+        return [reason for reason in self.reasons if reason.blocks]
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's own types."""
+        shown = [{**asdict(reason), "jobs": [str(each) for each in reason.jobs]} for reason in self.reasons]
+        return {"job_id": str(self.job_id), "state": self.state, "blocked": bool(self.blockers), "reasons": shown}
+
+
+class Overview:
+    """The part of ``Fairchild`` that looks at the whole."""
+
+    def ask(self, question: Callable[[Link], T]) -> T:
+        raise NotImplementedError
+
+    @contextmanager
+    def reading_within(self, seconds: float) -> Iterator[None]:
+        """Reads in this block, in this thread, get ``seconds`` for each statement. They raise TookTooLong then."""
+        before = read_limit.set(seconds)
+        try:
+            yield
+        finally:
+            read_limit.reset(before)
+
+    def stats(self) -> dict[str, Any]:
+        """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
+        queues = self.ask(browse.count_by_queue)
+        filled = {name: {s: counts.get(s, 0) for s in self.stats_states()} for name, counts in sorted(queues.items())}
+        total = {s: sum(counts[s] for counts in filled.values()) for s in self.stats_states()}
+        return {"jobs": total, "queues": filled}
+
+    @staticmethod
+    def stats_states() -> list[str]:
+        """The names of all states, in the order of a job's life."""
+        return [state.value for state in JobState]
+
+    def timeseries(self, minutes: int = 60, queue: str | None = None, task: str | None = None) -> dict[str, Any]:
+        """``{"minutes": [...], "tasks": [...]}`` of the last ``minutes``, the one at hand last.
+
+        A minute is ``{minute, inserted, completed, failed, cancelled}``; ``inserted`` is None until it has been
+        counted, one or two minutes later. A task is ``{queue, task, inserted, completed, failed, cancelled, wait,
+        run}``, where ``wait`` (from available to claimed) and ``run`` are ``{count, p50, p95, p99, buckets}`` of its
+        attempts, in seconds, with buckets as in fairchild/rules/histogram.py.
+        """
+        if not 1 <= minutes <= MAX_MINUTES:
+            raise UsageError(f"minutes is a number from 1 to {MAX_MINUTES}, got {minutes}")
+        points = self.ask(lambda link: history.read_minutes(link, minutes, queue, task))
+        timings = self.ask(lambda link: history.read_timings(link, minutes, queue, task))
+        return {
+            "minutes": [each._asdict() for each in points],
+            "tasks": [
+                {
+                    "queue": each.queue, "task": each.task, "inserted": each.inserted, "completed": each.completed,
+                    "failed": each.failed, "cancelled": each.cancelled, "wait": _shape(each.waits),
+                    "run": _shape(each.runs),
+                }
+                for each in timings
+            ],
+        }  # fmt: skip
+
+    def known_tasks(self) -> list[dict[str, Any]]:
+        """The tasks that live workers know, by name: ``Task.schema()`` and the number of ``workers``."""
+        return self.ask(crew.read_tasks)
+
+    def known_task(self, name: str) -> dict[str, Any]:
+        """One of them, or one that is registered here. Raises UnknownTask."""
+        client = cast("Fairchild", self)
+        found = next((each for each in self.known_tasks() if each["name"] == name), None)
+        if found is not None:
+            return found
+        own = client.registry.find(name)
+        if own is None:
+            raise UnknownTask(f"no live worker knows a task named {name!r}; nothing was enqueued")
+        return {**own.schema(), "workers": 0}
+
+    def enqueue_known(self, name: str, args: Mapping[str, Any], **options: Any) -> Job:
+        """Enqueue a task by name as its own code would, without that code: as live workers have described it.
+
+        Raises UnknownTask if no live worker knows it, ArgumentProblems if the arguments do not fit.
+        """
+        client = cast("Fairchild", self)
+        task = self.known_task(name)
+        if found := argument_problems(args, task["params"]):
+            raise ArgumentProblems(name, found)
+        if client.registry.find(name) is None:
+            own = {key: task.get(key) for key in _SETTINGS}
+            tags = [*(task.get("tags") or ()), *options.get("tags", ())]
+            options = {**own, **options, "tags": tags}
+        return client.enqueue(name, args, **options)
+
+    def why(self, id: UUID | str) -> Why:
+        """Why a job does not run, or that nothing keeps it from running. Raises UnknownJob."""
+        job_id = _uuid(id)
+        assert job_id is not None
+        facts = self.ask(lambda link: explain.read_facts(link, job_id))
+        if facts is None:
+            raise UnknownJob(f"no job has the id {id}")
+        return Why(job_id, facts.state, reasons(facts))
+
+    def worker_sessions(self) -> list[dict[str, Any]]:
+        """All workers, those that are over last, each with how many jobs it is ``running``."""
+        return self.ask(crew.read_workers)
+
+    def roots(self, limit: int = 50, cursor: UUID | str | None = None) -> tuple[list[dict[str, Any]], str | None]:
+        """Workflows of more than one job, newest first: ``{"job": Job, "counts": {state: n}}``, and where to go on."""
+        if not 1 <= limit <= MAX_ROOTS:
+            raise UsageError(f"limit is a number from 1 to {MAX_ROOTS}, got {limit}")
+        before = _uuid(cursor)
+        ids = self.ask(lambda link: families.list_roots(link, before, limit + 1))
+        more = len(ids) > limit
+        ids = ids[:limit]
+        jobs = cast("Fairchild", self)._read(ids)
+        counts = self.ask(lambda link: families.count_states(link, ids))
+        found = [{"job": jobs[each], "counts": counts.get(each, {})} for each in ids if each in jobs]
+        return found, str(ids[-1]) if more else None
+
+    def family(self, id: UUID | str, limit: int = MAX_FAMILY, cursor: str | None = None) -> dict[str, Any] | None:
+        """The workflow of any of its jobs: ``{"root": Job, "jobs": [Job], "edges": [Edge], "counts", "cursor"}``.
+
+        ``jobs`` are ``limit`` of them, newest first, and ``edges`` what those wait for. None: there is no such job.
+        """
+        client = cast("Fairchild", self)
+        job = client.get_job(id)
+        if job is None:
+            return None
+        root_id = job.workflow_id or job.id
+        page = client.jobs(workflow=root_id, limit=limit, cursor=cursor)
+        edges = self.ask(lambda link: families.edges_into(link, [each.id for each in page.jobs]))
+        counts = self.ask(lambda link: families.count_states(link, [root_id]))
+        root: Job = job if job.id == root_id else client.get_job(root_id) or job
+        return {
+            "root": root,
+            "jobs": page.jobs,
+            "edges": edges,
+            "counts": counts.get(root_id, {}),
+            "cursor": page.cursor,
+        }
+
+    def job_states(
+        self, *, ids: list[UUID] | None = None, limit: int = 1000, **filters: Any
+    ) -> list[tuple[UUID, JobState]]:
+        """Ids and states of jobs, newest first: those of ``ids``, or all that pass the filters of ``jobs()``."""
+        if not ids and not any(value is not None for value in filters.values()):
+            raise UsageError("an empty filter would mean all jobs; nothing was changed")
+        state = filters.pop("state", None)
+        wanted = None if state is None else JobState(state)
+        return self.ask(lambda link: browse.list_states(link, state=wanted, limit=limit, ids=ids, **filters))
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """Whether jobs can run: ``{"database", "schema", "workers", "oldest": {"ok": bool, "detail": text}}``.
+
+        Checks that need the database are left out where it is away.
+        """
+        client = cast("Fairchild", self)
+        try:
+            pending = client.pending_migrations()
+        except StoreError as error:
+            away = isinstance(error, DatabaseUnavailable)
+            detail = "it cannot be reached" if away else "the tables are of another version"
+            return {"database" if away else "schema": {"ok": False, "detail": detail}}
+        checks = {"database": {"ok": True, "detail": "it answers"}}
+        if pending:
+            return {**checks, "schema": {"ok": False, "detail": f"{len(pending)} migrations are pending"}}
+        workers = [each for each in self.worker_sessions() if each["state"] in ("running", "paused", "draining")]
+        waits = [each["oldest_seconds"] for each in client.queues.list() if each["oldest_seconds"] is not None]
+        waited = f"the oldest available job has waited {max(waits):.1f} s" if waits else "no job is available"
+        return {
+            **checks,
+            "schema": {"ok": True, "detail": "up to date"},
+            "workers": {"ok": bool(workers), "detail": f"{len(workers)} are at work"},
+            "oldest": {"ok": True, "detail": waited},
+        }
+
+    def listen(
+        self, after: int | str | None = None, timeout: float | None = None, poll_interval: float = 0.5
+    ) -> Iterator[dict[str, Any] | None]:
+        """What happens to jobs, as it happens; without end, or until ``timeout`` seconds have passed.
+
+        ``{"type": "job_update", "event", "job_id", "seq", "data": {job_id, type, queue, priority, state, workflow_id,
+        attempt, timestamp}}``, where ``event`` is job_created, job_ready, job_started, job_waiting, job_retrying,
+        job_completed, job_failed or job_cancelled, and ``data`` the job as it stands when it is read. Each comes at
+        least once. ``after``: the ``seq`` of an event up to which all are known. Where the log does not reach back that
+        far (it is kept for ten minutes, while somebody listens) the first is ``{"type": "resync", "seq"}``: look at
+        what is of interest anew. None comes between whenever there was nothing new, so that a loop can end.
+        """
+        client = cast("Fairchild", self)
+        listener, end = uuid7(), None if timeout is None else clock.now() + timeout
+        last = self.ask(lambda link: events.listen(link, listener))
+        heard = clock.now()
+        try:
+            low = last if after is None else int(after)
+        except ValueError:
+            raise UsageError(f"after is the seq of an event, not {after!r}") from None
+        if after is not None and not self.ask(lambda link: events.is_kept(link, low)):
+            low = last
+            yield {"type": "resync", "seq": low}
+        follower = events.Follower(low, clock.now)
+        while end is None or clock.now() < end:
+            if clock.now() - heard > _LISTEN_AGAIN:
+                self.ask(lambda link: events.listen(link, listener))
+                heard = clock.now()
+            rows = self.ask(follower.read)
+            for row in rows:
+                yield from _updates(client, row, follower.low)
+            if not rows:
+                yield None
+                time.sleep(poll_interval)
+
+    def audit_entries(self, limit: int = 50, cursor: int | None = None) -> list[Entry]:
+        """Who did what, newest first, before the entry ``cursor``."""
+        return self.ask(lambda link: audit.read_entries(link, cursor, limit))
+
+    def add_audit_entry(self, who: str, action: str, target: str, number: int) -> None:
+        """Keep that somebody did something to ``number`` things."""
+        with cast("Fairchild", self).database.link() as link:
+            audit.add_entry(link, who, action, target, number)
+
+
+def _updates(client: Fairchild, row: events.Row, low: int) -> Iterator[dict[str, Any]]:
+    """The events of a row. ``low``: the row up to which all are known once this one is."""
+    jobs = client._read([job_id for job_id, _ in row.jobs])
+    for job_id, event in row.jobs:
+        job = jobs.get(job_id)
+        data: dict[str, Any] = {"job_id": str(job_id), "timestamp": row.at.isoformat()}
+        if job is not None:
+            data.update(
+                type=job.task, queue=job.queue, priority=job.priority, state=job.state.value, attempt=job.attempt,
+                workflow_id=str(job.workflow_id),
+            )  # fmt: skip
+        yield {"type": "job_update", "event": event, "job_id": str(job_id), "seq": low, "data": data}
+
+
+def _shape(counts: list[int]) -> dict[str, Any]:
+    quantiles = {f"p{share}": histogram.quantile(counts, share / 100) for share in (50, 95, 99)}
+    return {"count": sum(counts), **quantiles, "buckets": counts}
+
+
+def _uuid(value: UUID | str | None) -> UUID | None:
+    if value is None or isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except ValueError:
+        raise UsageError(f"{value!r} is not a job id (a UUID)") from None

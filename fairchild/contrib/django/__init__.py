@@ -1,0 +1,1 @@
+"""Django: ``path("fairchild/", include("fairchild.contrib.django.urls"))``."""

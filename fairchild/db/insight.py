@@ -1,0 +1,140 @@
+"""What the pages show of the whole besides counts: kinds of errors, what runs longest, what comes next, the server.
+
+Everything here reads a bounded number of rows, however many jobs there are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from fairchild.db.connect import Link
+from fairchild.db.statement import Sql
+from fairchild.db.tables import PREFIX
+
+ERRORS_READ = 5000
+NEXT_READ = 5000
+
+DATABASE_TIME = Sql("database_time", "SELECT statement_timestamp()")
+
+# The newest failed jobs by index fairchild_jobs_by_reason, of a day at most, by exception and task.
+ERROR_GROUPS = Sql(
+    "error_groups",
+    f"""
+WITH failed AS MATERIALIZED (
+  SELECT id, task, tenant, ended_at, errors -> -1 AS error FROM {{jobs}}
+   WHERE reason IS NOT NULL AND state = 'failed' ORDER BY id DESC LIMIT {ERRORS_READ})
+SELECT left(md5(task || ' ' || coalesce(error ->> 'type', error ->> 'kind', '')), 12), task,
+       coalesce(error ->> 'type', error ->> 'kind', 'failed'),
+       left((array_agg(error ->> 'message' ORDER BY id DESC))[1], 300),
+       count(*), min(ended_at), max(ended_at), (array_agg(id ORDER BY id DESC))[1], count(DISTINCT tenant),
+       array_agg(least(greatest(23 - floor(extract(epoch FROM statement_timestamp() - ended_at) / 3600), -1), 23)::int)
+  FROM failed GROUP BY 1, 2, 3 ORDER BY max(ended_at) DESC LIMIT 100""",
+)
+
+# Who has run longest. fairchild_claims holds no more rows than workers have threads.
+LONGEST = Sql("longest_running", "SELECT job_id FROM {claims} ORDER BY claimed_at LIMIT %(limit)s")
+
+# How many of the next jobs to come due have attempts behind them. Index fairchild_due_by_time.
+COMING = Sql(
+    "coming",
+    f"""
+SELECT count(*) FILTER (WHERE j.attempt > 0), count(*), min(d.run_at), min(d.run_at) FILTER (WHERE j.attempt > 0)
+  FROM (SELECT job_id, run_at FROM {{due}} ORDER BY run_at LIMIT {NEXT_READ}) d JOIN {{jobs}} j ON j.id = d.job_id""",
+)
+
+SERVER = Sql(
+    "server",
+    """
+SELECT current_setting('server_version'), pg_database_size(current_database()), pg_postmaster_start_time(),
+       (SELECT min(xact_start) FROM pg_stat_activity
+         WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()),
+       (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()),
+       current_setting('max_connections')::int, pg_notification_queue_usage()""",
+)
+TABLES = Sql(
+    "tables",
+    """
+SELECT relname, greatest(n_live_tup, 0), n_dead_tup, pg_total_relation_size(relid),
+       greatest(last_vacuum, last_autovacuum)
+  FROM pg_stat_user_tables WHERE schemaname = %(schema)s AND relname LIKE %(prefix)s ORDER BY 4 DESC""",
+)
+
+
+class ErrorGroup(NamedTuple):
+    """Failed jobs of one task that ended with the same kind of exception."""
+
+    fingerprint: str
+    task: str
+    type: str
+    message: str | None
+    jobs: int
+    first_at: datetime
+    last_at: datetime
+    sample: UUID
+    tenants: int
+    hours: list[int]
+    """For each job, the place from 0 to 23 of its hour in the last day; -1 before it."""
+
+    def by_hour(self) -> list[int]:
+        """How many failed in each of the last 24 hours, oldest first."""
+        return [self.hours.count(hour) for hour in range(24)]
+
+
+class Coming(NamedTuple):
+    """The scheduled jobs that come due next, at most ``NEXT_READ`` of them."""
+
+    retrying: int
+    read: int
+    next_at: datetime | None
+    next_retry_at: datetime | None
+
+
+class Server(NamedTuple):
+    """The PostgreSQL server and its database."""
+
+    version: str
+    database_bytes: int
+    started_at: datetime
+    oldest_transaction_at: datetime | None
+    connections: int
+    max_connections: int
+    notify_used: float
+
+
+class TableFacts(NamedTuple):
+    """One of fairchild's tables, as the server's statistics have it."""
+
+    name: str
+    rows: int
+    dead: int
+    size: int
+    vacuumed_at: datetime | None
+
+
+def database_time(link: Link) -> datetime:
+    """Now, by the clock that decides."""
+    moment: datetime = link.rows(DATABASE_TIME)[0][0]
+    return moment
+
+
+def error_groups(link: Link) -> list[ErrorGroup]:
+    """The newest failures by exception and task, the latest first."""
+    return [ErrorGroup(*row) for row in link.rows(ERROR_GROUPS)]
+
+
+def longest_running(link: Link, limit: int) -> list[UUID]:
+    """The jobs that have run longest."""
+    return [row[0] for row in link.rows(LONGEST, {"limit": limit})]
+
+
+def coming(link: Link) -> Coming:
+    """What is due next."""
+    return Coming(*link.rows(COMING)[0])
+
+
+def server(link: Link) -> tuple[Server, list[TableFacts]]:
+    """The server, and fairchild's tables, the largest first."""
+    params: dict[str, Any] = {"schema": link.schema, "prefix": PREFIX.replace("_", r"\_") + "%"}
+    return Server(*link.rows(SERVER)[0]), [TableFacts(*row) for row in link.rows(TABLES, params)]

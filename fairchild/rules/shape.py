@@ -1,0 +1,164 @@
+"""A workflow as few nodes: groups of jobs with the same place in it, and folded further until they can be drawn.
+
+Where there are more than ``MOST_NODES`` groups, those of one depth, rank and task become one. Every edge leads to a
+larger depth or rank, so the drawing stays free of circles; by task alone it would not. If that is not enough, what lies
+deepest becomes one node, "deeper".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+MOST_NODES = 150
+ROOT = "root"
+DEEPER = "deeper"
+_ENDED = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass
+class Group:
+    """Jobs with one place in the workflow. ``counts`` by state; ``sample`` is one of them, the only one of one."""
+
+    key: str
+    task: str
+    level: tuple[int, int]
+    """Depth, and rank among the siblings."""
+    sample: UUID
+    counts: dict[str, int] = field(default_factory=dict)
+    inserted_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    mean_seconds: float | None = None
+    folded: int = 1
+    """How many groups it stands for."""
+
+    @property
+    def jobs(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def ended(self) -> bool:
+        return not set(self.counts) - _ENDED
+
+    def take(self, other: Group) -> None:
+        """Count the jobs of another group here."""
+        done, more = self.counts.get("completed", 0), other.counts.get("completed", 0)
+        if other.mean_seconds is not None:
+            mine = 0.0 if self.mean_seconds is None else self.mean_seconds * done
+            weight = more + (0 if self.mean_seconds is None else done)
+            self.mean_seconds = (mine + other.mean_seconds * more) / weight if weight else None
+        for state, jobs in other.counts.items():
+            self.counts[state] = self.counts.get(state, 0) + jobs
+        self.inserted_at = _pick(min, self.inserted_at, other.inserted_at)
+        self.started_at = _pick(min, self.started_at, other.started_at)
+        self.ended_at = _pick(max, self.ended_at, other.ended_at)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """``target`` came from ``source`` or waits for it; ``open`` while ``source`` has jobs that have not ended."""
+
+    source: str
+    target: str
+    open: bool
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is drawn. ``groups`` are in the order in which they can run."""
+
+    groups: list[Group]
+    edges: list[Edge]
+
+    @property
+    def jobs(self) -> int:
+        return sum(group.jobs for group in self.groups)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Jobs by state."""
+        total: dict[str, int] = {}
+        for group in self.groups:
+            for state, jobs in group.counts.items():
+                total[state] = total.get(state, 0) + jobs
+        return total
+
+    def find(self, key: str | None) -> Group | None:
+        """The group of this key."""
+        return next((group for group in self.groups if group.key == key), None)
+
+
+def _pick(choose: Any, one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    picked: datetime = choose(one, other)
+    return picked
+
+
+def build(groups: Iterable[Group], links: Iterable[tuple[str, str, bool]], most: int = MOST_NODES) -> Shape:
+    """The shape of ``groups`` and of (source, target, called) between them, with at most ``most`` nodes.
+
+    A group that waits for a sibling is not also joined to what has called it.
+    """
+    by_key = {group.key: group for group in groups}
+    known = [link for link in links if link[0] in by_key and link[1] in by_key]
+    waits = {target for _, target, called in known if not called}
+    pairs = dict.fromkeys((source, target) for source, target, called in known if not called or target not in waits)
+    to = {key: key for key in by_key}
+    if len(by_key) > most:
+        to = _fold(by_key, most)
+    nodes: dict[str, Group] = {}
+    for key, group in by_key.items():
+        node = nodes.get(to[key])
+        if node is None:
+            group.key = to[key]
+            nodes[group.key] = group
+        else:
+            node.take(group)
+            node.folded += 1
+    for node in nodes.values():
+        if node.key == DEEPER:
+            node.task = f"{node.folded:,} deeper groups"
+    edges = dict.fromkeys((to[source], to[target]) for source, target in pairs if to[source] != to[target])
+    drawn = [Edge(source, target, not nodes[source].ended) for source, target in _forwards(nodes, edges)]
+    return Shape(list(nodes.values()), drawn)
+
+
+def _fold(by_key: Mapping[str, Group], most: int) -> dict[str, str]:
+    """The node that each group becomes part of."""
+    to = {key: ROOT if key == ROOT else f"{g.level[0]}.{g.level[1]}.{g.task}" for key, g in by_key.items()}
+    levels: dict[tuple[int, int], set[str]] = {}
+    for key, group in by_key.items():
+        levels.setdefault(group.level, set()).add(to[key])
+    room = most - 1
+    kept = set()
+    for level in sorted(levels):
+        if len(levels[level]) > room:
+            break
+        room -= len(levels[level])
+        kept.add(level)
+    return {key: to[key] if group.level in kept else DEEPER for key, group in by_key.items()}
+
+
+def _forwards(nodes: Mapping[str, Group], edges: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Edges without those that would close a circle. Those to a higher level cannot; jobs without a rank might."""
+    rising = [(source, target) for source, target in edges if nodes[source].level < nodes[target].level]
+    others = [(source, target) for source, target in edges if nodes[source].level >= nodes[target].level]
+    down: dict[str, list[str]] = {node: [] for node in nodes}
+    for source, target in rising:
+        down[source].append(target)
+    for source, target in others:
+        seen, stack = {target}, [target]
+        while stack and source not in seen:
+            for below in down[stack.pop()]:
+                if below not in seen:
+                    seen.add(below)
+                    stack.append(below)
+        if source not in seen:
+            down[source].append(target)
+            rising.append((source, target))
+    return rising

@@ -1,0 +1,396 @@
+"""The JSON API. Reads are limited in time and size; writes are in the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, request
+from flask.globals import request_ctx
+from werkzeug.exceptions import HTTPException
+
+from fairchild.client import Fairchild
+from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UsageError
+from fairchild.job import JobState
+from fairchild.web import openapi
+from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
+from fairchild.web.operations import MAX_LIMIT, Api, Schema, as_json, invalid, read_id
+from fairchild.web.problems import Problem
+
+MAX_BULK = 10_000
+BATCH = 500
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+TEXT: Schema = {"type": "string", "maxLength": 255}
+NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
+ID: Schema = {"type": "string", "format": "uuid", "maxLength": 36}
+STATE: Schema = {"type": "string", "enum": [state.value for state in JobState]}
+LIMIT: Schema = {
+    "type": "integer", "minimum": 1, "default": 50, "description": f"More than {MAX_LIMIT} is taken as {MAX_LIMIT}.",
+}  # fmt: skip
+MINUTES: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "default": 60}
+FILTERS: dict[str, Schema] = {
+    "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
+}  # fmt: skip
+NEW_JOB: Schema = {
+    "type": "object",
+    "required": ["task"],
+    "additionalProperties": False,
+    "properties": {
+        "task": {"type": "string", "pattern": r"^[A-Za-z_][\w.:-]{0,254}$"},
+        "args": {"type": "object"},
+        "priority": {"type": "integer", "minimum": 0, "maximum": 9},
+        "queue": NAME,
+        "scheduled_at": {"type": "string", "format": "date-time"},
+        "tags": {"type": "array", "items": NAME, "maxItems": 100},
+        "tenant": TEXT,
+        "max_attempts": {"type": "integer", "minimum": 1, "maximum": 32767},
+        "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9},
+        "depends_on": {"type": "array", "items": ID, "maxItems": 1000},
+        "meta": {"type": "object"},
+        "id": ID,
+    },
+}
+REASON: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 255}},
+}
+BULK: Schema = {
+    "type": "object",
+    "required": ["action"],
+    "additionalProperties": False,
+    "properties": {
+        "action": {"type": "string", "enum": ["cancel", "retry", "delete"]},
+        "ids": {"type": "array", "items": ID, "minItems": 1, "maxItems": 1000},
+        "filter": {"type": "object", "additionalProperties": False, "properties": FILTERS},
+        "dry_run": {"type": "boolean"},
+        "reason": {"type": "string", "minLength": 1, "maxLength": 255},
+    },
+}
+
+
+def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate) -> Api:
+    """Add all operations, and an answer for paths under ``/api/`` that are none."""
+    api = Api(blueprint, fc, gate)
+    _jobs(api)
+    _one_job(api)
+    _whole(api)
+    _queues(api)
+    _workflows(api)
+
+    @api.add("GET", "/api/openapi.json", VIEW)
+    def openapi_document() -> Any:
+        """This description of the API."""
+        return openapi.document(api.operations, request.script_root + _mount())
+
+    @gate.route(blueprint, "/api/<path:rest>", PUBLIC, methods=["GET"])
+    def no_such_path(rest: str) -> Any:  # noqa: ARG001 - the route's own word
+        return _nothing_here()
+
+    if not gate.read_only:
+
+        @gate.route(blueprint, "/api/<path:rest>", OPERATING_ANY, methods=METHODS[1:])
+        def no_such_write(rest: str) -> Any:  # noqa: ARG001 - the route's own word
+            return _nothing_here()
+
+    return api
+
+
+OPERATING_ANY = tuple(sorted(OPERATING))
+
+
+def _mount() -> str:
+    """The path of this blueprint in its application."""
+    rule = request.url_rule.rule if request.url_rule is not None else ""
+    return rule.removesuffix("/api/openapi.json")
+
+
+def _nothing_here() -> Any:
+    adapter = request_ctx.url_adapter
+    allowed = []
+    for method in METHODS:
+        try:
+            endpoint = str(adapter.match(method=method)[0]) if adapter is not None else ""
+        except HTTPException:
+            continue
+        if not endpoint.endswith((".no_such_path", ".no_such_write")):
+            allowed.append(method)
+    if allowed:
+        raise Problem(405, f"{request.method} is not possible here; there is {', '.join(allowed)}", allow=allowed)
+    raise Problem(404, "there is nothing at this path")
+
+
+def _jobs(api: Api) -> None:
+    fc, gate = api.fc, api.gate
+
+    @api.add("POST", "/api/jobs", "jobs:insert", body=NEW_JOB, status=201, refusals=(404, 409))
+    def enqueue(body: dict[str, Any]) -> Any:
+        """Enqueue a task that is registered here or that a live worker knows."""
+        options = {name: value for name, value in body.items() if name not in ("task", "args")}
+        if "scheduled_at" in options:
+            options["scheduled_at"] = datetime.fromisoformat(options["scheduled_at"].replace("Z", "+00:00"))
+        if not (1 <= len(body["task"]) <= 255):
+            raise invalid([("$.task", "must have from 1 to 255 characters")])
+        try:
+            job = fc.enqueue_known(body["task"], body.get("args", {}), **options)
+        except UnknownJob as error:
+            raise invalid([("$.depends_on", str(error))]) from None
+        except (ArgumentProblems, UnknownTask):
+            raise
+        except UsageError as error:
+            raise invalid([("$", str(error))]) from None
+        if job.conflict:
+            raise Problem(409, f"job {job.id} was there already and was left as it is")
+        api.note("enqueue", f"{job.task} {job.id}")
+        first = ("id", "task", "queue", "state", "scheduled_at")
+        shown = gate.show(job)
+        return {**{name: shown[name] for name in first}, **shown}
+
+    @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, "limit": LIMIT, "cursor": ID})
+    def list_jobs(query: dict[str, Any]) -> Any:
+        """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page."""
+        page = fc.jobs(**query)
+        return {"jobs": [gate.show(job) for job in page.jobs], "cursor": page.cursor}
+
+    @api.add("POST", "/api/jobs/bulk", ("jobs:retry", "jobs:cancel", "jobs:delete"), body=BULK, refusals=(403,))
+    def bulk(body: dict[str, Any]) -> Any:
+        """Cancel, retry or delete jobs, by ids or by a filter, at most 10,000 at once; ``dry_run`` only counts."""
+        action = body["action"]
+        gate.require(f"jobs:{action}")
+        if ("ids" in body) == bool(body.get("filter")):
+            raise invalid([("$", "needs either ids or a filter that is not empty")])
+        filters = {name: UUID(v) if name in ("workflow", "worker") else v for name, v in body.get("filter", {}).items()}
+        ids = [UUID(each) for each in body["ids"]] if "ids" in body else None
+        with fc.reading_within(10.0):
+            found = fc.job_states(ids=ids, limit=MAX_BULK + 1, **filters)
+        more, found = len(found) > MAX_BULK, found[:MAX_BULK]
+        chosen = [job_id for job_id, state in found if state.ended != (action == "cancel")]
+        counts = {"matching": len(found), "possible": len(chosen), "more": more}
+        if body.get("dry_run"):
+            return {**counts, "changed": 0, "refused": 0, "dry_run": True}
+        changed, refused = in_batches(chosen, _changes(fc, action, body.get("reason", "cancelled")))
+        api.note(f"bulk {action}", body.get("filter") or f"{len(found)} ids", changed)
+        return {**counts, "changed": changed, "refused": refused, "dry_run": False}
+
+
+def _changes(fc: Fairchild, action: str, reason: str) -> Callable[[list[UUID]], list[UUID]]:
+    if action == "cancel":
+        return partial(fc.cancel, reason=reason)
+    return fc.retry if action == "retry" else fc.delete
+
+
+def in_batches(ids: list[UUID], change: Callable[[list[UUID]], list[UUID]]) -> tuple[int, int]:
+    """Change jobs batch by batch, those of a batch that is refused one by one: (changed, refused)."""
+    changed: set[UUID] = set()
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        try:
+            changed.update(change(batch))
+        except UsageError:
+            for each in batch:
+                try:
+                    changed.update(change([each]))
+                except UsageError:
+                    continue
+    return len(changed), sum(each not in changed for each in ids)
+
+
+def _one_job(api: Api) -> None:
+    fc, gate = api.fc, api.gate
+
+    def existing(id: str) -> Any:
+        job = fc.get_job(read_id(id))
+        if job is None:
+            raise Problem(404, f"no job has the id {id}; it may have been deleted or pruned")
+        return job
+
+    @api.add("GET", "/api/jobs/{id}", VIEW, refusals=(404,))
+    def get_job(id: str) -> Any:
+        """One job with all that is known of it."""
+        return gate.show(existing(id))
+
+    @api.add("GET", "/api/jobs/{id}/why", VIEW, refusals=(404,))
+    def why_job(id: str) -> Any:
+        """Why a job does not run, or that nothing keeps it from running."""
+        return fc.why(read_id(id)).to_dict()
+
+    @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,))
+    def get_family(id: str) -> Any:
+        """The workflow that a job belongs to: its root's id, its jobs and what they wait for."""
+        family = fc.family(read_id(id))
+        if family is None:
+            raise Problem(404, f"no job has the id {id}")
+        return {"root_id": str(family["root"].id), **_shown_family(gate, family)}
+
+    @api.add(
+        ("POST", "PATCH"), "/api/jobs/{id}/cancel", "jobs:cancel", body=REASON, body_optional=True, refusals=(404, 409)
+    )
+    def cancel_job(id: str, body: dict[str, Any]) -> Any:
+        """Cancel a job and its descendants; one that runs is asked to stop."""
+        job = existing(id)
+        if job.ended:
+            raise Problem(409, f"job {job.id} has ended: it is {job.state}")
+        changed = fc.cancel(job, body.get("reason", "cancelled"))
+        api.note("cancel", job.id, len(changed))
+        return gate.show(job.refresh())
+
+    @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409))
+    def retry_job(id: str) -> Any:
+        """Make an ended job available again, with at least one attempt left."""
+        job = existing(id)
+        if not job.ended:
+            raise Problem(409, f"job {job.id} has not ended: it is {job.state}")
+        try:
+            changed = fc.retry(job)
+        except UsageError as error:
+            raise Problem(409, str(error)) from None
+        api.note("retry", job.id, len(changed))
+        return gate.show(job.refresh())
+
+    @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409))
+    def delete_job(id: str) -> Any:
+        """Delete a job that has ended and that no other needs."""
+        job = existing(id)
+        if not fc.delete(job):
+            why = "others still need it" if job.ended else f"it has not ended: it is {job.state}"
+            raise Problem(409, f"job {job.id} was not deleted: {why}")
+        api.note("delete", job.id)
+        return {"deleted": str(job.id)}
+
+
+def _whole(api: Api) -> None:
+    fc = api.fc
+
+    @api.add("GET", "/api/stats", VIEW)
+    def stats() -> Any:
+        """How many jobs are in which state, in all and by queue."""
+        return fc.stats()
+
+    @api.add("GET", "/api/timeseries", VIEW, query={"minutes": MINUTES, "queue": NAME, "task": NAME})
+    def timeseries(query: dict[str, Any]) -> Any:
+        """What was inserted and ended per minute, and how long the jobs of each task waited and ran."""
+        return fc.timeseries(**query)
+
+    @api.add("GET", "/api/tasks", VIEW)
+    def tasks() -> Any:
+        """The tasks that live workers know."""
+        return {"tasks": fc.known_tasks()}
+
+    @api.add("GET", "/api/workers", VIEW)
+    def workers() -> Any:
+        """The workers, those that are over last."""
+        return {"workers": fc.worker_sessions()}
+
+    @api.add("GET", "/api/audit", "tokens:edit", query={"limit": LIMIT, "cursor": {"type": "integer", "minimum": 1}})
+    def audit(query: dict[str, Any]) -> Any:
+        """Who did what through the API and the pages, newest first."""
+        entries = fc.audit_entries(**query)
+        cursor = entries[-1].id if len(entries) == query["limit"] else None
+        return {"entries": [each._asdict() for each in entries], "cursor": cursor}
+
+    @api.add("GET", "/health", VIEW, refusals=(503,))
+    def health() -> Any:
+        """Whether jobs can run: the database, its tables, workers, the job that has waited longest."""
+        checks = fc.health()
+        good = all(check["ok"] for check in checks.values())
+        return as_json({"ok": good, "checks": checks}, 200 if good else 503)
+
+
+def _queues(api: Api) -> None:
+    fc = api.fc
+
+    def checked(name: str) -> str:
+        if not 1 <= len(name) <= 255 or not name.isprintable():
+            raise Problem(404, "there is no such queue")
+        return name
+
+    @api.add("GET", "/api/queues", VIEW)
+    def list_queues() -> Any:
+        """Each queue with its counts, whether it is paused and how long its oldest available job has waited."""
+        return {"queues": fc.queues.list()}
+
+    @api.add("POST", "/api/queues/{name}/pause", "queues:pause", refusals=(404,))
+    def pause_queue(name: str) -> Any:
+        """Let nobody take jobs from a queue; what runs goes on."""
+        fc.queues.pause(checked(name))
+        api.note("pause queue", name)
+        return fc.queues.get(name)
+
+    @api.add("POST", "/api/queues/{name}/resume", "queues:pause", refusals=(404,))
+    def resume_queue(name: str) -> Any:
+        """Undo a pause."""
+        checked(name)
+        if not any(each["name"] == name for each in fc.queues.list()):
+            raise Problem(404, "there is no such queue")
+        fc.queues.resume(name)
+        api.note("resume queue", name)
+        return fc.queues.get(name)
+
+
+def _workflows(api: Api) -> None:
+    fc, gate = api.fc, api.gate
+
+    @api.add("GET", "/api/workflows", VIEW, query={"limit": LIMIT, "cursor": ID})
+    def list_workflows(query: dict[str, Any]) -> Any:
+        """Jobs that have called others, newest first, with the states of all their jobs."""
+        found, cursor = fc.roots(**query)
+        return {
+            "workflows": [{"root": gate.show(each["job"]), **progress(each["counts"])} for each in found],
+            "cursor": cursor,
+        }
+
+    @api.add("GET", "/api/workflows/{id}", VIEW, query={"cursor": ID}, refusals=(404,))
+    def get_workflow(id: str, query: dict[str, Any]) -> Any:
+        """The workflow of any of its jobs: up to 1,000 of its jobs, what those wait for, and how far it is."""
+        family = fc.family(read_id(id), cursor=query.get("cursor"))
+        if family is None:
+            raise Problem(404, f"no job has the id {id}")
+        return {"id": str(family["root"].id), "root": gate.show(family["root"]), **_shown_family(gate, family)}
+
+    @api.add("POST", "/api/workflows/{id}/cancel", "jobs:cancel", body=REASON, body_optional=True, refusals=(404,))
+    def cancel_workflow(id: str, body: dict[str, Any]) -> Any:
+        """Cancel all jobs of a workflow that have not ended."""
+        root = _root(fc, id)
+        changed = fc.cancel([root], body.get("reason", "cancelled"))
+        api.note("cancel workflow", root, len(changed))
+        return {"id": str(root), "changed": len(changed)}
+
+    @api.add("POST", "/api/workflows/{id}/retry", "jobs:retry", refusals=(404, 409))
+    def retry_workflow(id: str) -> Any:
+        """Run again what failed, and what was cancelled because of it; what completed is kept."""
+        root = _root(fc, id)
+        failed = [job_id for job_id, _ in fc.job_states(workflow=root, state="failed", limit=MAX_BULK)]
+        cancelled = [job_id for job_id, _ in fc.job_states(workflow=root, state="cancelled", limit=MAX_BULK)]
+        try:
+            changed = fc.retry([*failed, *cancelled])
+        except UsageError as error:
+            raise Problem(409, str(error)) from None
+        api.note("retry workflow", root, len(changed))
+        return {"id": str(root), "changed": len(changed)}
+
+
+def _root(fc: Fairchild, id: str) -> UUID:
+    job = fc.get_job(read_id(id))
+    if job is None:
+        raise Problem(404, f"no job has the id {id}")
+    return job.workflow_id or job.id
+
+
+def _shown_family(gate: Gate, family: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "jobs": [gate.show(job) for job in family["jobs"]],
+        "edges": [each._asdict() for each in family["edges"]],
+        **progress(family["counts"]),
+        "cursor": family["cursor"],
+    }
+
+
+def progress(counts: dict[str, int]) -> dict[str, Any]:
+    """Counts by state, and the share of jobs that have ended."""
+    total = sum(counts.values())
+    ended = sum(counts.get(state.value, 0) for state in JobState if state.ended)
+    return {"counts": counts, "total": total, "progress": ended / total if total else 1.0}

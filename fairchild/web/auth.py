@@ -1,0 +1,283 @@
+"""Who gets in: rights, credentials, and what a browser is refused.
+
+Every route names the right it needs when it is added through ``Gate.route``; a route without one is refused, so what is
+new is closed until somebody has thought about it. A request's rights come from the first of these that speaks:
+
+1. a credential: the blueprint's own ``token``, or an API token made by ``fc.tokens.create``, as ``Authorization:
+   Bearer SECRET`` or as the password of basic authentication;
+2. ``authorize(request, right)``. It may answer about the right it was asked for with True or False, or with what the
+   person has in all: a role ("view", "operate", "admin") or a set of rights; None means nothing;
+3. with neither, the loopback rule: a request from this machine, under a name of this machine, that no proxy has
+   passed on, has all rights. Everybody else gets 403 and a line that says how to open it.
+
+Writes from a browser must come from the same origin: ``Sec-Fetch-Site`` says so, or ``Origin`` equals ``Host``. A
+request with neither header is not a browser's; pages, whose forms only browsers send, refuse it all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Request, Response, g, request
+
+from fairchild.client import Fairchild
+from fairchild.client.tokens import PREFIX, Token
+from fairchild.job import Job
+from fairchild.rules.rights import OPERATING, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
+from fairchild.web.problems import Problem
+from fairchild.web.redact import mask
+
+__all__ = ["OPERATING", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
+
+Answer = bool | str | Iterable[str] | None
+Authorize = Callable[[Request, str], Answer]
+Redact = Callable[[dict[str, Any]], dict[str, Any]]
+Who = Callable[[Request], str]
+View = TypeVar("View", bound=Callable[..., Any])
+
+PAYLOAD = ("args", "result", "meta")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_BODY = 1024 * 1024
+PASSED_ON = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+HOW_TO_OPEN = (
+    "only requests from this machine are served here: pass authorize=lambda request, right: ... to create_blueprint()"
+)
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Gate:
+    """Stands before every route of one blueprint.
+
+    ``gate.allows(right)`` and ``gate.require(right)`` speak of the request at hand. ``gate.show(job)`` is a job as this
+    request may see it.
+    """
+
+    def __init__(
+        self,
+        fc: Fairchild,
+        *,
+        authorize: Authorize | None = None,
+        read_only: bool = False,
+        redact: Redact | None = None,
+        token: str | None = None,
+        hosts: list[str] | None = None,
+        who: Who | None = None,
+    ) -> None:
+        self._fc = fc
+        self._authorize = authorize
+        self._redact = redact
+        self._token = token
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._who = who
+        self.read_only = read_only
+        self.rights: dict[str, tuple[tuple[str, ...], bool]] = {}
+        """By endpoint: the rights of which its route needs one, and whether it is a page."""
+
+    def route(
+        self,
+        blueprint: Blueprint,
+        rule: str,
+        right: str | tuple[str, ...],
+        *,
+        methods: Iterable[str] = ("GET",),
+        page: bool = False,
+    ) -> Callable[[View], View]:
+        """Decorates a view: adds its route with the right it needs. With ``read_only`` routes that write are left out.
+
+        Of several rights one is needed, and the view asks for what it does. ``page``: its forms are sent by browsers
+        alone, and its errors are pages.
+        """
+        rights = (right,) if isinstance(right, str) else right
+        if unknown := set(rights) - RIGHTS:
+            raise ValueError(f"{min(unknown)!r} is not a right; rights are {', '.join(sorted(RIGHTS))}")
+        writes = not SAFE_METHODS.issuperset(methods)
+        if not rights or (writes and not READING.isdisjoint(rights)):
+            raise ValueError(f"a route that writes needs a right to write, not {rights}: {rule}")
+
+        def add(view: View) -> View:
+            if self.offers(methods):
+                self.rights[view.__name__] = (rights, page)
+                blueprint.add_url_rule(rule, view.__name__, view, methods=list(methods))
+            return view
+
+        return add
+
+    def offers(self, methods: Iterable[str]) -> bool:
+        """Whether routes of these methods are there at all."""
+        return not self.read_only or SAFE_METHODS.issuperset(methods)
+
+    # Of the request at hand
+
+    def check(self) -> None:
+        """Before every request: raises Problem if it is not to be served."""
+        if self._hosts is not None and _host_name(request.host) not in self._hosts:
+            raise Problem(400, f"this server does not answer to the name {request.host!r}; allow it with hosts=")
+        rights, page = self._needed()
+        if request.method not in SAFE_METHODS:
+            self._refuse_cross_site(page)
+            _check_body(page)
+        if not any(self.allows(right) for right in rights):
+            self.require(rights[0])
+
+    def _needed(self) -> tuple[tuple[str, ...], bool]:
+        # The blueprint may be registered, or nested, under another name.
+        needed = self.rights.get((request.endpoint or "").rpartition(".")[2])
+        if needed is None:
+            raise Problem(403, "this route names no right that it needs, so nobody has it")
+        return needed
+
+    def allows(self, right: str) -> bool:
+        """Whether this request has the right."""
+        if right == PUBLIC:
+            return True
+        if self.read_only and right not in READING:
+            return False
+        known: dict[str, bool] = g.setdefault("fairchild_rights", {})
+        if right not in known:
+            known[right] = right in self._granted(right)
+        return known[right]
+
+    def require(self, right: str) -> None:
+        """Raises Problem 403 unless this request has the right."""
+        if self.allows(right):
+            return
+        if self._authorize is None and self._token is None and not _is_local():
+            raise Problem(403, HOW_TO_OPEN)
+        raise Problem(403, "this is a read-only view" if self.read_only else f"you have no right to do this: {right}")
+
+    def who(self) -> str:
+        """Who asks, for the audit log."""
+        token: Token | None = g.get("fairchild_token")
+        if token is not None:
+            return f"token {token.name} ({token.id})"
+        if self._who is not None:
+            return self._who(request)
+        return str(request.remote_user or request.remote_addr or "unknown")
+
+    def show(self, job: Job) -> dict[str, Any]:
+        """A job under its API names, without what this request may not read."""
+        shown = job.to_dict()
+        shown.pop("conflict", None)
+        if self.allows("payload:read"):
+            shown.update({name: mask(shown[name]) for name in PAYLOAD})
+        else:
+            shown.update(dict.fromkeys(PAYLOAD), payload_hidden=True)
+        return shown if self._redact is None else self._redact(shown)
+
+    def add_headers(self, response: Response) -> Response:
+        """After every request."""
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    def _granted(self, right: str) -> frozenset[str]:
+        secret = _secret()
+        if secret is not None and secret.startswith(PREFIX):
+            return self._token_rights(secret)
+        if self._token is not None:
+            if secret is not None and hmac.compare_digest(secret.encode(), self._token.encode()):
+                return RIGHTS
+            if self._authorize is None:
+                raise Problem(401, "send the token as `Authorization: Bearer TOKEN` or as the password")
+        if self._authorize is not None:
+            return _rights(self._authorize(request, right), right)
+        return RIGHTS if _is_local() else frozenset()
+
+    def _token_rights(self, secret: str) -> frozenset[str]:
+        if "fairchild_token" not in g:
+            g.fairchild_token = self._fc.tokens.find(secret)
+        token: Token | None = g.fairchild_token
+        if token is None:
+            raise Problem(401, "this token is not known, was revoked or has expired")
+        return granted(token.rights)
+
+    def _refuse_cross_site(self, page: bool) -> None:
+        site = request.headers.get("Sec-Fetch-Site")
+        if site is not None:
+            if site in ("same-origin", "none"):
+                return
+        else:
+            origin = request.headers.get("Origin")
+            if origin is None and not page:
+                return
+            if origin is not None and urlsplit(origin).netloc.lower() == request.host.lower():
+                return
+        raise Problem(403, "a write from another site was refused")
+
+
+def _rights(answer: Answer, right: str) -> frozenset[str]:
+    """What ``authorize`` meant by its answer when asked about ``right``."""
+    if answer is None or answer is False:
+        return frozenset()
+    if answer is True:
+        return frozenset({right})
+    if isinstance(answer, str) and answer in ROLES:
+        return ROLES[answer]
+    given = frozenset([answer] if isinstance(answer, str) else answer)
+    if unknown := given - RIGHTS:
+        raise ValueError(
+            f"authorize() answered {min(unknown)!r}, which is neither a role ({', '.join(ROLES)}) nor a right"
+        )
+    return given | {VIEW} if given else given
+
+
+def _secret() -> str | None:
+    """The secret that this request carries: a bearer token, or the password of basic authentication."""
+    kind, _, rest = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return rest.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return None
+
+
+def _is_local() -> bool:
+    """Whether the request comes from this machine, under one of its names, and was not passed on by a proxy."""
+    if any(header in request.headers for header in PASSED_ON):
+        return False
+    return is_loopback(request.remote_addr or "") and is_loopback(_host_name(request.host))
+
+
+def is_loopback(name: str) -> bool:
+    """Whether an address or host name is one of this machine that no other machine reaches."""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(host: str) -> str:
+    """The host without its port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()
+
+
+def _check_body(page: bool) -> None:
+    """Limits its size, and its kind: JSON for the API, a form for pages."""
+    request.max_content_length = MAX_BODY
+    if (request.content_length or 0) > MAX_BODY:
+        raise Problem(413, f"the body is larger than {MAX_BODY:,} bytes")
+    wanted = ("application/x-www-form-urlencoded", "multipart/form-data") if page else ("application/json",)
+    if request.mimetype not in wanted and (request.mimetype or request.content_length):
+        raise Problem(415, f"send {wanted[0]}, not {request.mimetype or 'a body of no stated type'}")

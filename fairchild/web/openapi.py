@@ -1,0 +1,91 @@
+"""The OpenAPI document, made of the operations as they are served."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fairchild import __version__
+from fairchild.web.operations import Operation
+
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+_WORDS = {
+    400: "the body is not JSON", 401: "no credential, or not a valid one", 403: "no right to do this", 404: "not there",
+    409: "not possible in its state", 413: "the body is too large", 415: "the body is not stated to be JSON",
+    422: "a field does not fit", 500: "it failed", 503: "not available now",
+}  # fmt: skip
+
+
+def document(operations: Sequence[Operation], mount: str) -> dict[str, Any]:
+    """The document of an API that is served under ``mount``."""
+    paths: dict[str, Any] = {}
+    for each in operations:
+        for method in each.methods:
+            paths.setdefault(each.path, {})[method.lower()] = _operation(each, method)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "fairchild", "version": __version__},
+        "servers": [{"url": mount or "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": {"Problem": PROBLEM},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}, {}],
+    }
+
+
+def _operation(each: Operation, method: str) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", each.path)
+    ]
+    parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in each.query.items()]
+    rights = [each.right] if isinstance(each.right, str) else list(each.right)
+    described: dict[str, Any] = {
+        "operationId": each.name if method == each.methods[0] else f"{each.name}_{method.lower()}",
+        "summary": each.summary,
+        "description": f"Needs the right {' or '.join(rights)}.",
+        "parameters": parameters,
+        "responses": _responses(each, method),
+    }
+    if each.body is not None:
+        described["requestBody"] = {
+            "required": not each.body_optional,
+            "content": {"application/json": {"schema": each.body}},
+        }
+    return described
+
+
+def _responses(each: Operation, method: str) -> dict[str, Any]:
+    codes = {401, 403, 500, 503, *each.refusals}
+    if method != "GET":
+        codes |= {413, 415}
+    if each.body is not None:
+        codes |= {400, 422}
+    if each.query:
+        codes.add(422)
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    answers: dict[str, Any] = {
+        str(each.status): {"description": each.summary, "content": {"application/json": {"schema": {"type": "object"}}}}
+    }
+    for code in sorted(codes - {each.status}):
+        answers[str(code)] = {"description": _WORDS[code], "content": problem}
+    return answers

@@ -1,0 +1,296 @@
+"""One job: what happened, why, what now."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from fairchild.job import Job, JobState
+from fairchild.rules.query import RETRYING, Query, Term
+from fairchild.rules.why import Reason
+from fairchild.web import words
+from fairchild.web.pages.site import Shown, Site
+from fairchild.web.problems import Problem
+
+MOST_RELATIVES = 20
+TRACK = 400.0
+"""How wide the bar of an attempt is drawn."""
+
+
+class Step(NamedTuple):
+    """A state on the way of a job. ``cls`` says whether it was there (past), is (past here) or may be yet ("")."""
+
+    state: str
+    moment: datetime | None
+    note: str
+    cls: str
+
+
+class Attempt(NamedTuple):
+    """One attempt as a bar: (x, width) of its wait and of its run, where those are known."""
+
+    label: str
+    state: str
+    wait: tuple[float, float] | None
+    run: tuple[float, float] | None
+    took: str
+    said: str
+
+
+def add_to(site: Site) -> None:
+    """Add the page of a job and what can be done to it."""
+
+    @site.page("/jobs/<id>")
+    def page_job(id: str) -> Shown:
+        job = find(site, id)
+        return Shown("job.html", _shown(site, job))
+
+    @site.page("/jobs/<id>/retry", "jobs:retry", methods=("POST",))
+    def page_job_retry(id: str) -> AnyResponse:
+        job = find(site, id)
+        if not job.ended:
+            raise Problem(409, f"this job is {job.state} and has not ended; nothing was changed")
+        reopened = site.fc.retry(job)
+        site.audit("jobs:retry", str(job.id), len(reopened))
+        return site.done("retried", len(reopened), "job", id=job.id)
+
+    @site.page("/jobs/<id>/cancel", "jobs:cancel", methods=("POST",))
+    def page_job_cancel(id: str) -> AnyResponse:
+        job = find(site, id)
+        if job.ended:
+            raise Problem(409, f"this job is {job.state} already; nothing was changed")
+        cancelled = site.fc.cancel(job, "cancelled by hand")
+        site.audit("jobs:cancel", str(job.id), len(cancelled))
+        return site.done("cancelled", len(cancelled), "job", id=job.id)
+
+    @site.page("/jobs/<id>/delete", "jobs:delete", methods=("POST",))
+    def page_job_delete(id: str) -> Shown | AnyResponse:
+        job = find(site, id)
+        if request.form.get("sure") != "1":
+            return _ask_to_delete(site, job)
+        deleted = site.fc.delete(job)
+        if not deleted:
+            raise Problem(409, "this job, or one that needs it, has not ended; nothing was deleted")
+        site.audit("jobs:delete", str(job.id), len(deleted))
+        return site.done("deleted", len(deleted), "jobs")
+
+
+def find(site: Site, id: str) -> Job:
+    """The job of an id in an address. Raises Problem 404."""
+    try:
+        found = site.fc.get_job(UUID(id))
+    except ValueError:
+        raise Problem(404, f"{id[:60]!r} is not the id of a job") from None
+    if found is None:
+        raise Problem(404, f"there is no job {id}: it was deleted, or pruned some days after it ended")
+    return found
+
+
+def quoted(value: str) -> str:
+    """A value as the filter language writes it."""
+    return str(Term("task", (value,))).partition(":")[2]
+
+
+def _shown(site: Site, job: Job) -> dict[str, Any]:
+    job, shown = site.visible(job)
+    error = job.errors[-1] if job.errors else None
+    root = site.fc.get_job(job.workflow_id) if job.workflow_id not in (None, job.id) else None
+    parent = None
+    if job.parent_id is not None:
+        parent = root if root is not None and root.id == job.parent_id else site.fc.get_job(job.parent_id)
+    upstreams = site.fc.search(Query((Term("id", tuple(job.deps[:MOST_RELATIVES])),))).jobs if job.deps else []
+    children = site.fc.search(Query((Term("parent", (job.id,)),)), limit=MOST_RELATIVES)
+    worker = next((each["name"] for each in site.fc.worker_sessions() if each["id"] == job.worker), None)
+    return {
+        "job": job,
+        "shown": shown,
+        "live": not job.ended,
+        "root": root,
+        "parent": parent,
+        "path": _path(job),
+        "why": _why(site, job),
+        "error": None if error is None else {"type": None, "kind": None, "message": None, "traceback": None, **error,
+                                             "at": _moment(error.get("at"))},
+        "traced": words.traced((error or {}).get("traceback") or ""),
+        "others": site.url("jobs", q=_others(job)),
+        "progress": _progress(job),
+        "attempts": _attempts(job, site.now()),
+        "upstreams": upstreams,
+        "more_upstreams": max(len(job.deps) - MOST_RELATIVES, 0),
+        "children": children.jobs,
+        "more_children": children.cursor is not None,
+        "logs": _logs(site, job),
+        "worker": worker,
+        "again": _again(job, shown),
+        "quoted": quoted,
+    }  # fmt: skip
+
+
+def _others(job: Job) -> str:
+    kind = (job.errors[-1] if job.errors else {}).get("type")
+    return f"state:failed {Term('task', (job.task,))}" + (f" {Term('error', (kind,))}" if kind else "")
+
+
+def _why(site: Site, job: Job) -> list[Reason]:
+    """What matters to its next run, what keeps it first."""
+    if job.ended or job.state is JobState.RUNNING:
+        return []
+    return sorted(site.fc.why(job.id).reasons, key=lambda each: not each.blocks)
+
+
+def _progress(job: Job) -> dict[str, Any] | None:
+    kept = getattr(job, "progress", None)
+    if not isinstance(kept, dict) or not kept.get("total"):
+        return None
+    done, total = float(kept.get("done") or kept.get("current") or 0), float(kept["total"])
+    said = f"{words.number(done)} of {words.number(total)}, {done / total:.0%}"
+    return {"done": done, "total": total, "said": f"{said} · {kept['message']}" if kept.get("message") else said}
+
+
+def _logs(site: Site, job: Job) -> list[str]:
+    read = getattr(site.fc, "logs", None)
+    if read is None or not site.gate.allows("payload:read"):
+        return []
+    lines = []
+    for each in list(read(job.id))[-500:]:
+        line = each if isinstance(each, dict) else each.to_dict() if hasattr(each, "to_dict") else each._asdict()
+        at = line.get("at")
+        moment = f"{at:%H:%M:%S}" if isinstance(at, datetime) else str(at or "")
+        lines.append(f"{moment} {str(line.get('level', '')).upper():8}{line.get('message') or line.get('text') or ''}")
+    return lines
+
+
+def _path(job: Job) -> list[Step]:
+    """The states it went through, the one it is in, and where that leads."""
+    now_in = words.shown_state(job)
+    steps: list[Step] = []
+
+    def past(state: str, moment: datetime | None, note: str = "") -> None:
+        steps.append(Step(state, moment, note, "past here" if state == now_in and not _has_here(steps) else "past"))
+
+    late = job.scheduled_at is not None and job.inserted_at is not None and job.scheduled_at > job.inserted_at
+    first_try = job.attempt == 0 or not job.errors
+    if now_in == "scheduled" or (late and first_try):
+        past("scheduled", job.inserted_at)
+    if now_in == "waiting" and job.attempted_at is None:
+        past("waiting", job.inserted_at)
+    elif now_in not in ("scheduled", "waiting") and not (job.ended and job.attempted_at is None):
+        past("available", job.scheduled_at if first_try else job.inserted_at)
+    if job.attempted_at is not None:
+        if job.errors and (not job.ended or len(job.errors) > 1) and now_in != RETRYING:
+            past(RETRYING, _moment(job.errors[-1].get("at")), "")
+        past("running", job.attempted_at)
+        if now_in == RETRYING:
+            past(RETRYING, job.scheduled_at)
+        elif now_in == "available" and job.errors:
+            steps.append(Step("available", job.scheduled_at, "", "past here"))
+        elif now_in == "waiting":
+            past("waiting", None, "on other jobs")
+    if job.ended:
+        past(job.state.value, job.ended_at)
+        return steps
+    order = ["available", "running", "completed"]
+    ahead = order[order.index(now_in) + 1 :] if now_in in order else order
+    return [*steps, *(Step(state, None, "to come", "") for state in ahead)]
+
+
+def _has_here(steps: list[Step]) -> bool:
+    return any(step.cls == "past here" for step in steps)
+
+
+def _attempts(job: Job, now: datetime) -> list[Attempt]:
+    """All attempts on one scale, from when it was made until now or its end."""
+    if job.inserted_at is None or not (job.errors or job.attempted_at):
+        return []
+    start = job.inserted_at
+    end = max(job.ended_at or now, job.scheduled_at or now) if not job.ended else job.ended_at or now
+    whole = max((end - start).total_seconds(), 0.001)
+
+    def at(moment: datetime) -> float:
+        return round(min(max((moment - start).total_seconds() / whole, 0), 1) * TRACK, 1)
+
+    def span(first: datetime, last: datetime) -> tuple[float, float]:
+        x = min(at(first), TRACK - 1.5)
+        return x, max(round(at(last) - x, 1), 1.5)
+
+    found = []
+    before = start
+    for error in job.errors:
+        ended = _moment(error.get("at"))
+        if ended is None:
+            continue
+        begun = _moment(error.get("started_at"))
+        if begun is None and error is job.errors[-1] and job.attempted_at is not None and job.attempted_at <= ended:
+            begun = job.attempted_at
+        kind = error.get("kind") or "error"
+        state = "failed" if kind in ("error", "timeout", "invalid_args") else "cancelled"
+        took = words.duration(ended - begun) if begun else ""
+        label = f"{error.get('attempt', '?')} {'failed' if kind == 'error' else kind.replace('_', ' ')}"
+        said = f"attempt {error.get('attempt')}: {error.get('type') or kind}" + (f" after {took}" if took else "")
+        wait = span(before, begun or ended) if (begun or ended) > before else None
+        found.append(Attempt(label, state, wait, span(begun, ended) if begun else span(ended, ended), took, said))
+        before = ended
+    number = job.attempt
+    if job.state is JobState.RUNNING and job.attempted_at is not None:
+        took = words.duration(now - job.attempted_at)
+        found.append(Attempt(f"{number} running", "running", span(before, job.attempted_at),
+                             span(job.attempted_at, now), took, f"attempt {number}: running"))  # fmt: skip
+    elif job.state is JobState.COMPLETED and job.attempted_at is not None and job.ended_at is not None:
+        took = words.duration(job.ended_at - job.attempted_at)
+        found.append(Attempt(f"{number} completed", "completed", span(before, job.attempted_at),
+                             span(job.attempted_at, job.ended_at), took, f"attempt {number}: {took}"))  # fmt: skip
+    elif job.state is JobState.SCHEDULED and job.errors and job.scheduled_at is not None:
+        due = words.relative(job.scheduled_at, now)
+        found.append(Attempt(f"{number + 1} due", "scheduled", span(before, job.scheduled_at), None, due,
+                             f"attempt {number + 1}: due {due}"))  # fmt: skip
+    return found
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, datetime):
+        return value
+    try:
+        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def _again(job: Job, shown: dict[str, Any]) -> str:
+    """Commands that make the same job again."""
+    args = json.dumps(shown.get("args"), ensure_ascii=False)
+    body = json.dumps({"task": job.task, "args": shown.get("args"), "queue": job.queue}, ensure_ascii=False)
+    post = f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} .../api/jobs"
+    return "\n\n".join(
+        [
+            f"fc.enqueue({job.task!r}, {shown.get('args')!r}, queue={job.queue!r})",
+            f"fairchild enqueue {shlex.quote(job.task)} --queue {shlex.quote(job.queue)} --args {shlex.quote(args)}",
+            post,
+        ]
+    )
+
+
+def _ask_to_delete(site: Site, job: Job) -> Shown:
+    return Shown(
+        "confirm.html",
+        {
+            "verb": "Delete",
+            "what": f"this job of {words.short_task(job.task)}",
+            "facts": [("Job", str(job.id)), ("Task", job.task), ("State", job.state.value)],
+            "possible": 1 if job.ended else 0,
+            "more": False,
+            "type_number": 0,
+            "dangerous": True,
+            "target": site.url("job_delete", id=job.id),
+            "fields": [],
+            "back": site.url("job", id=job.id),
+            "back_name": "Job",
+            "wrong": "",
+        },
+    )

@@ -1,0 +1,122 @@
+"""What happens to jobs, as it happens."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fairchild.db import events
+from fairchild.db.connect import Link
+from fairchild.db.statement import Sql
+from tests.support.app import App, app
+from tests.support.store import fresh_link
+
+__all__ = ["app"]
+
+
+def until_ended(listening: Iterator[dict[str, Any] | None], *job_ids: str) -> list[tuple[str, str]]:
+    """(job, event) of all events until these jobs have ended."""
+    left, found = set(job_ids), []
+    for event in itertools.islice(listening, 5000):
+        if event is not None:
+            found.append((event["job_id"], event["event"]))
+            if event["event"] in ("job_completed", "job_failed", "job_cancelled"):
+                left.discard(event["job_id"])
+        if not left:
+            return found
+    raise AssertionError(f"{len(found)} events, the last {found[-3:]}")
+
+
+def test_a_job_is_told_from_its_making_to_its_end(app: App) -> None:
+    @app.task(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    @app.task(name="fails", max_attempts=2, backoff=[0.01])
+    def fails() -> None:
+        raise ValueError
+
+    listening = app.client.listen(timeout=60, poll_interval=0.02)
+    assert next(listening) is None
+    app.work()
+    good, bad = app.client.enqueue("double", {"n": 1}), app.client.enqueue("fails")
+    found = until_ended(listening, str(good.id), str(bad.id))
+    assert [event for job_id, event in found if job_id == str(good.id)] == [
+        "job_created",
+        "job_started",
+        "job_completed",
+    ]
+    assert [event for job_id, event in found if job_id == str(bad.id)] == [
+        "job_created", "job_started", "job_retrying", "job_ready", "job_started", "job_failed",
+    ]  # fmt: skip
+
+
+def test_many_and_cancelled_jobs_are_told_too(app: App) -> None:
+    listening = app.client.listen(timeout=60, poll_interval=0.02)
+    assert next(listening) is None
+    ids = app.client.enqueue_many("t", ({} for _ in range(300)))
+    app.client.cancel(ids)
+    found = until_ended(listening, *map(str, ids))
+    assert sum(event == "job_created" for _, event in found) == 300
+    assert sum(event == "job_cancelled" for _, event in found) == 300
+
+
+def test_nothing_is_written_while_nobody_listens(app: App) -> None:
+    app.client.cancel(app.client.enqueue("t"))
+    assert app.store.sql("SELECT FROM {events}") == []
+    listening = app.client.listen(timeout=60)
+    assert next(listening) is None
+    app.store.sql("UPDATE {listeners} SET until = now() - interval '1 second'")
+    app.client.cancel(app.client.enqueue("t"))
+    assert app.store.sql("SELECT FROM {events}") == []
+
+
+def test_a_listener_resumes_and_is_told_when_it_cannot(app: App) -> None:
+    listening = app.client.listen(timeout=60, poll_interval=0.02)
+    assert next(listening) is None
+    first, second = app.client.enqueue("t"), app.client.enqueue("t")
+    told = [event for event in itertools.islice(listening, 2) if event]
+    assert [event["job_id"] for event in told] == [str(first.id), str(second.id)]
+    resumed = app.client.listen(after=told[0]["seq"] - 1, timeout=60)
+    event = next(resumed)
+    assert event is not None
+    app.store.sql("UPDATE {events} SET at = at - interval '1 hour'")
+    with app.client.database.link() as link:
+        events.forget(link)
+    event = next(app.client.listen(after=1, timeout=60))
+    assert event is not None
+    assert event["type"] == "resync"
+
+
+@pytest.fixture
+def other(app: App) -> Iterator[Link]:
+    link = fresh_link(app.client.database)
+    yield link
+    link.connection.close()
+
+
+def test_what_commits_late_is_seen_and_what_never_does_is_given_up(app: App, other: Link) -> None:
+    now = 0.0
+    follower = events.Follower(0, lambda: now)
+    add = Sql("add", "INSERT INTO {events} (jobs) VALUES ('[]') RETURNING seq")
+
+    def read() -> list[int]:
+        return [row.seq for row in follower.read(app.store.link)]
+
+    assert app.store.link.rows(add) == [(1,)]
+    with other.connection.transaction():
+        assert other.rows(add) == [(2,)]
+        assert app.store.link.rows(add) == [(3,)]
+        assert read() == [1, 3]
+        assert follower.low == 1
+    assert read() == [2]
+    assert follower.low == 3
+    app.store.sql("SELECT nextval(pg_get_serial_sequence('fairchild_events', 'seq'))")
+    assert app.store.link.rows(add) == [(5,)]
+    assert read() == [5]
+    now = 11.0
+    assert read() == []
+    assert follower.low == 5
