@@ -66,6 +66,30 @@ class Progress(NamedTuple):
         return {**self._asdict(), "at": self.at.isoformat()}
 
 
+@dataclass(frozen=True)
+class LogLine:
+    """A line of a job's log as a reader sees it."""
+
+    id: int
+    """Grows; pass the last one as ``after`` to read on."""
+    attempt: int
+    at: datetime
+    level: str
+    """``debug``, ``info``, ``warning``, ``error`` or ``critical``, or a number."""
+    logger: str
+    message: str
+    fields: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, in JSON's own types."""
+        return {**self.__dict__, "at": self.at.isoformat()}
+
+
+def level_name(level: int) -> str:
+    """``info`` for 20."""
+    return next((name for name, number in LEVELS.items() if number == level), str(level))
+
+
 class JobActions(Protocol):
     """What a Job needs of the client it came from."""
 

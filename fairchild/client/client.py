@@ -47,7 +47,7 @@ from fairchild.errors import (
 )
 from fairchild.future import Future
 from fairchild.ids import uuid7
-from fairchild.job import LEVELS, Job, JobState, NewJob
+from fairchild.job import LEVELS, Job, JobState, LogLine, NewJob
 from fairchild.rules.query import Query
 from fairchild.rules.query import parse as parse_query
 from fairchild.tasks import (
@@ -639,18 +639,21 @@ class Fairchild(Overview):
         return Page(found, str(found[-1].id) if more else None)
 
     def logs(
-        self, id: UUID | str, *, after: int = 0, level: str = "debug", limit: int = MAX_PAGE
-    ) -> list[notes.LogLine]:
+        self, id: UUID | str, *, after: int = 0, level: str = "debug", limit: int = MAX_PAGE, newest: bool = False
+    ) -> list[LogLine]:
         """Lines that a job has logged, of all its attempts, oldest first: up to ``limit``, from ``level`` up.
 
-        ``after=lines[-1].id`` reads on. A line is there about a quarter of a second after it was written.
+        ``after=lines[-1].id`` reads on; with ``newest`` it is the last lines that are given. A line is there about a
+        quarter of a second after it was written.
         """
         if not 1 <= limit <= MAX_PAGE or level not in LEVELS:
             raise UsageError(
                 f"limit is a number from 1 to {MAX_PAGE} and level one of {', '.join(LEVELS)}; got {limit}, {level!r}"
             )
         job_id = _uuid(id)
-        return self.ask(lambda link: notes.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit))
+        return self.ask(
+            lambda link: notes.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit, newest=newest)
+        )
 
     def search(
         self, query: Query | str, *, limit: int = 50, cursor: UUID | str | None = None, newer: bool = False

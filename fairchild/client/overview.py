@@ -14,7 +14,7 @@ from fairchild import clock
 from fairchild.db import audit, browse, crew, events, explain, families, history
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
-from fairchild.errors import ArgumentProblems, DatabaseUnavailable, StoreError, UnknownJob, UnknownTask, UsageError
+from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UsageError
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState
 from fairchild.rules import histogram
@@ -190,31 +190,6 @@ class Overview:
         state = filters.pop("state", None)
         wanted = None if state is None else JobState(state)
         return self.ask(lambda link: browse.list_states(link, state=wanted, limit=limit, ids=ids, **filters))
-
-    def health(self) -> dict[str, dict[str, Any]]:
-        """Whether jobs can run: ``{"database", "schema", "workers", "oldest": {"ok": bool, "detail": text}}``.
-
-        Checks that need the database are left out where it is away.
-        """
-        client = cast("Fairchild", self)
-        try:
-            pending = client.pending_migrations()
-        except StoreError as error:
-            away = isinstance(error, DatabaseUnavailable)
-            detail = "it cannot be reached" if away else "the tables are of another version"
-            return {"database" if away else "schema": {"ok": False, "detail": detail}}
-        checks = {"database": {"ok": True, "detail": "it answers"}}
-        if pending:
-            return {**checks, "schema": {"ok": False, "detail": f"{len(pending)} migrations are pending"}}
-        workers = [each for each in self.worker_sessions() if each["state"] in ("running", "paused", "draining")]
-        waits = [each["oldest_seconds"] for each in client.queues.list() if each["oldest_seconds"] is not None]
-        waited = f"the oldest available job has waited {max(waits):.1f} s" if waits else "no job is available"
-        return {
-            **checks,
-            "schema": {"ok": True, "detail": "up to date"},
-            "workers": {"ok": bool(workers), "detail": f"{len(workers)} are at work"},
-            "oldest": {"ok": True, "detail": waited},
-        }
 
     def listen(
         self, after: int | str | None = None, timeout: float | None = None, poll_interval: float = 0.5

@@ -8,8 +8,6 @@ was recorded last. What comes from any other attempt is dropped and counted as s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,7 +16,7 @@ import msgspec
 from fairchild import codec
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
-from fairchild.job import LEVELS
+from fairchild.job import LogLine, level_name
 
 # A task that asks for its cursor first, and each time it sets one. Keys only; waits for a finish of this very claim.
 READ_CURSOR = Sql("read_cursor", "SELECT cursor::text FROM {progress} WHERE job_id = %(id)s::uuid")
@@ -80,6 +78,7 @@ READ_LINES = Sql(
 SELECT id, attempt, at, level, logger, message, fields::text FROM {logs}
  WHERE job_id = %(id)s::uuid AND id > %(after)s AND level >= %(level)s ORDER BY id LIMIT %(limit)s""",
 )
+READ_LAST_LINES = Sql("read_last_lines", READ_LINES.text.replace("ORDER BY id", "ORDER BY id DESC"))
 
 
 class ProgressNote(NamedTuple):
@@ -106,25 +105,6 @@ class LineNote(NamedTuple):
     fields: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class LogLine:
-    """A line of a job's log as a reader sees it."""
-
-    id: int
-    """Grows; pass the last one as ``after`` to read on."""
-    attempt: int
-    at: datetime
-    level: str
-    """``debug``, ``info``, ``warning``, ``error`` or ``critical``, or a number."""
-    logger: str
-    message: str
-    fields: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, in JSON's own types."""
-        return {**self.__dict__, "at": self.at.isoformat()}
-
-
 def read_cursor(link: Link, job_id: UUID) -> Any:
     """The last cursor that was set; None without one."""
     rows = link.rows(READ_CURSOR, {"id": job_id})
@@ -148,18 +128,14 @@ def write_lines(link: Link, notes: list[LineNote]) -> int:
     return len(link.rows(WRITE_LINES, {"notes": _document(rows)}))
 
 
-def read_lines(link: Link, job_id: UUID, *, after: int, level: int, limit: int) -> list[LogLine]:
-    """Lines behind ``after``, oldest first."""
-    rows = link.rows(READ_LINES, {"id": job_id, "after": after, "level": level, "limit": limit})
+def read_lines(link: Link, job_id: UUID, *, after: int, level: int, limit: int, newest: bool) -> list[LogLine]:
+    """Lines behind ``after``, oldest first: the first ``limit`` of them, or the last with ``newest``."""
+    params = {"id": job_id, "after": after, "level": level, "limit": limit}
+    rows = link.rows(READ_LAST_LINES, params)[::-1] if newest else link.rows(READ_LINES, params)
     return [
         LogLine(id_, attempt, at, level_name(level), logger, message, {} if fields is None else codec.decode(fields))
         for id_, attempt, at, level, logger, message, fields in rows
     ]
-
-
-def level_name(level: int) -> str:
-    """``info`` for 20."""
-    return next((name for name, number in LEVELS.items() if number == level), str(level))
 
 
 def _document(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:

@@ -13,14 +13,17 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
-from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UsageError
-from fairchild.job import JobState
+from fairchild.client.workflows import Workflow
+from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError
+from fairchild.job import LEVELS, JobState
 from fairchild.web import openapi
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
 from fairchild.web.operations import MAX_LIMIT, Api, Schema, as_json, invalid, read_id
 from fairchild.web.problems import Problem
+from fairchild.web.redact import mask
 
 MAX_BULK = 10_000
+AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
 BATCH = 500
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -35,6 +38,11 @@ MINUTES: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "def
 FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
 }  # fmt: skip
+LOG: dict[str, Schema] = {
+    "after": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
+    "level": {"type": "string", "enum": [*LEVELS], "default": "debug"},
+    "limit": LIMIT,
+}
 NEW_JOB: Schema = {
     "type": "object",
     "required": ["task"],
@@ -80,6 +88,7 @@ def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate) -> Api:
     _one_job(api)
     _whole(api)
     _queues(api)
+    _workers(api)
     _workflows(api)
 
     @api.add("GET", "/api/openapi.json", VIEW)
@@ -218,6 +227,16 @@ def _one_job(api: Api) -> None:
         """Why a job does not run, or that nothing keeps it from running."""
         return fc.why(read_id(id)).to_dict()
 
+    @api.add("GET", "/api/jobs/{id}/logs", "payload:read", query=LOG, refusals=(404,))
+    def get_logs(id: str, query: dict[str, Any]) -> Any:
+        """What a job has logged, oldest first, of all its attempts; ``after`` asks for what came after a line."""
+        job = existing(id)
+        lines = fc.logs(job.id, **query)
+        return {
+            "lines": [{**each.to_dict(), "fields": mask(each.fields)} for each in lines],
+            "after": lines[-1].id if lines else query["after"],
+        }
+
     @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,))
     def get_family(id: str) -> Any:
         """The workflow that a job belongs to: its root's id, its jobs and what they wait for."""
@@ -280,11 +299,6 @@ def _whole(api: Api) -> None:
         """The tasks that live workers know."""
         return {"tasks": fc.known_tasks()}
 
-    @api.add("GET", "/api/workers", VIEW)
-    def workers() -> Any:
-        """The workers, those that are over last."""
-        return {"workers": fc.worker_sessions()}
-
     @api.add("GET", "/api/audit", "tokens:edit", query={"limit": LIMIT, "cursor": {"type": "integer", "minimum": 1}})
     def audit(query: dict[str, Any]) -> Any:
         """Who did what through the API and the pages, newest first."""
@@ -297,6 +311,9 @@ def _whole(api: Api) -> None:
         """Whether jobs can run: the database, its tables, workers, the job that has waited longest."""
         checks = fc.health()
         good = all(check["ok"] for check in checks.values())
+        for name, detail in AWAY.items():  # what the database said may name hosts and users
+            if name in checks and not checks[name]["ok"]:
+                checks[name]["detail"] = detail
         return as_json({"ok": good, "checks": checks}, 200 if good else 503)
 
 
@@ -331,8 +348,46 @@ def _queues(api: Api) -> None:
         return fc.queues.get(name)
 
 
+def _workers(api: Api) -> None:
+    fc = api.fc
+
+    @api.add("GET", "/api/workers", VIEW)
+    def workers() -> Any:
+        """The workers, those that are over last."""
+        return {"workers": fc.worker_sessions()}
+
+    def change(id: str, did: str, door: Callable[[UUID], list[Any]]) -> Any:
+        try:
+            found = door(read_id(id))
+        except UnknownWorker as error:
+            raise Problem(404, str(error)) from None
+        api.note(f"{did} worker", f"{found[0].name} {id}")
+        return found[0].to_dict()
+
+    @api.add("POST", "/api/workers/{id}/pause", "workers:control", refusals=(404,))
+    def pause_worker(id: str) -> Any:
+        """Let a worker take no more jobs; what runs goes on."""
+        return change(id, "pause", fc.workers.pause)
+
+    @api.add("POST", "/api/workers/{id}/resume", "workers:control", refusals=(404,))
+    def resume_worker(id: str) -> Any:
+        """Undo a pause."""
+        return change(id, "resume", fc.workers.resume)
+
+    @api.add("POST", "/api/workers/{id}/stop", "workers:control", refusals=(404,))
+    def stop_worker(id: str) -> Any:
+        """Let a worker end what it runs, take nothing new, and go."""
+        return change(id, "stop", fc.workers.stop)
+
+
 def _workflows(api: Api) -> None:
     fc, gate = api.fc, api.gate
+
+    def existing(id: str) -> Workflow:
+        try:
+            return fc.workflows.get(read_id(id))
+        except UnknownJob as error:
+            raise Problem(404, str(error)) from None
 
     @api.add("GET", "/api/workflows", VIEW, query={"limit": LIMIT, "cursor": ID})
     def list_workflows(query: dict[str, Any]) -> Any:
@@ -354,30 +409,21 @@ def _workflows(api: Api) -> None:
     @api.add("POST", "/api/workflows/{id}/cancel", "jobs:cancel", body=REASON, body_optional=True, refusals=(404,))
     def cancel_workflow(id: str, body: dict[str, Any]) -> Any:
         """Cancel all jobs of a workflow that have not ended."""
-        root = _root(fc, id)
-        changed = fc.cancel([root], body.get("reason", "cancelled"))
-        api.note("cancel workflow", root, len(changed))
-        return {"id": str(root), "changed": len(changed)}
+        workflow = existing(id)
+        changed = workflow.cancel(body.get("reason", "cancelled"))
+        api.note("cancel workflow", workflow.id, changed)
+        return {"id": str(workflow.id), "changed": changed}
 
     @api.add("POST", "/api/workflows/{id}/retry", "jobs:retry", refusals=(404, 409))
     def retry_workflow(id: str) -> Any:
         """Run again what failed, and what was cancelled because of it; what completed is kept."""
-        root = _root(fc, id)
-        failed = [job_id for job_id, _ in fc.job_states(workflow=root, state="failed", limit=MAX_BULK)]
-        cancelled = [job_id for job_id, _ in fc.job_states(workflow=root, state="cancelled", limit=MAX_BULK)]
+        workflow = existing(id)
         try:
-            changed = fc.retry([*failed, *cancelled])
+            reopened = workflow.retry()
         except UsageError as error:
             raise Problem(409, str(error)) from None
-        api.note("retry workflow", root, len(changed))
-        return {"id": str(root), "changed": len(changed)}
-
-
-def _root(fc: Fairchild, id: str) -> UUID:
-    job = fc.get_job(read_id(id))
-    if job is None:
-        raise Problem(404, f"no job has the id {id}")
-    return job.workflow_id or job.id
+        api.note("retry workflow", workflow.id, len(reopened))
+        return {"id": str(workflow.id), "changed": len(reopened)}
 
 
 def _shown_family(gate: Gate, family: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from fairchild import Record
+from fairchild.context import CurrentJob
 from fairchild.ids import uuid7
 from fairchild.tasks import Registry
 from tests.support.app import App
+from tests.support.eventually import eventually
 
 Mount = Callable[..., FlaskClient]
 FIRST = ["id", "task", "queue", "state", "scheduled_at"]
@@ -216,7 +218,51 @@ def test_workers_and_tasks_are_listed(known: App, site: FlaskClient) -> None:
     }  # fmt: skip
     healthy = site.get("/ops/health")
     assert healthy.status_code == 200
-    assert set((healthy.json or {})["checks"]) == {"database", "schema", "workers", "oldest"}
+    assert set((healthy.json or {})["checks"]) == {"database", "schema", "workers", "jobs"}
+
+
+def test_a_worker_is_paused_resumed_and_stopped(known: App, site: FlaskClient) -> None:
+    known.work(name="w1")
+    (listed,) = (site.get("/ops/api/workers").json or {})["workers"]
+    at = f"/ops/api/workers/{listed['id']}"
+    paused = site.post(f"{at}/pause").json or {}
+    assert (paused["name"], paused["state"]) == ("w1", "paused")
+    job = known.client.enqueue("mail", {"to": "a"})
+    assert (site.get("/ops/api/workers").json or {})["workers"][0]["state"] == "paused"
+    assert (site.post(f"{at}/resume").json or {})["state"] == "running"
+    assert known.wait(job)[0].state == "completed"
+    assert (site.post(f"{at}/stop").json or {})["state"] == "draining"
+    eventually(lambda: not known.client.workers.list())
+    assert site.post(f"{at}/pause").status_code == 404
+    assert site.post("/ops/api/workers/w1/pause").status_code == 404
+    written = [(each.action, each.target) for each in known.client.audit_entries()]
+    assert written == [(f"{did} worker", f"w1 {listed['id']}") for did in ("stop", "resume", "pause")]
+
+
+def test_the_log_of_a_job_is_read_on_from_a_line_and_hides_secrets(app: App, site: FlaskClient, mount: Mount) -> None:
+    @app.task(name="talk")
+    def talk(job: CurrentJob) -> None:
+        job.log("first", token="t0p", n=1)
+        job.log("second", level="error")
+        job.log("third", level="debug")
+
+    app.work()
+    job = app.wait(app.client.enqueue("talk"))[0]
+    eventually(lambda: len(app.client.logs(job.id)) == 3)
+    at = f"/ops/api/jobs/{job.id}/logs"
+    whole = site.get(at).json or {}
+    assert [(each["level"], each["message"]) for each in whole["lines"]] == [
+        ("info", "first"), ("error", "second"), ("debug", "third"),
+    ]  # fmt: skip
+    assert whole["lines"][0]["fields"] == {"token": "[hidden]", "n": 1}
+    assert whole["after"] == whole["lines"][-1]["id"]
+    rest = site.get(f"{at}?after={whole['lines'][0]['id']}&level=info").json or {}
+    assert [each["message"] for each in rest["lines"]] == ["second"]
+    assert (site.get(f"{at}?after={whole['after']}").json or {}) == {"lines": [], "after": whole["after"]}
+    assert [each.message for each in app.client.logs(job.id, limit=2, newest=True)] == ["second", "third"]
+    assert site.get(f"{at}?level=loud").status_code == 422
+    assert site.get(f"/ops/api/jobs/{uuid7()}/logs").status_code == 404
+    assert mount(authorize=lambda request, right: {"view"}).get(at).status_code == 403
 
 
 def test_workflows_show_their_jobs_edges_and_progress(app: App, site: FlaskClient) -> None:

@@ -15,10 +15,12 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from fairchild import Fairchild, Job, Record
+from fairchild.context import CurrentJob
 from fairchild.web import create_blueprint
 from fairchild.web.assets import Assets
 from fairchild.web.pages.site import MENU
 from tests.support.app import App
+from tests.support.eventually import eventually
 from tests.web.conftest import mounted
 from tests.web.pages_support import SAME_ORIGIN, Page
 
@@ -289,6 +291,30 @@ def test_cancelling_and_deleting_a_job(app: App, site: FlaskClient, shop: dict[s
     assert app.client.get_job(later.id) is not None
     assert send(site, f"jobs/{later.id}/delete", sure=1).status_code == 303
     assert app.client.get_job(later.id) is None
+
+
+def test_a_worker_is_paused_from_its_page(app: App, site: FlaskClient, shop: dict[str, Job]) -> None:
+    worker = app.client.workers.list()[0]
+    for did, state in (("pause", "paused"), ("resume", "running")):
+        assert send(site, f"workers/{worker.id}/{did}").status_code == 303
+        assert app.client.workers.list()[0].state == state
+    assert app.client.audit_entries()[0].action == "workers:resume"
+    app.workers[0].stop(timeout=5)
+    assert send(site, f"workers/{worker.id}/pause").status_code == 409
+
+
+def test_the_page_of_a_job_shows_its_progress_and_its_log(app: App, site: FlaskClient) -> None:
+    @app.task(name="talk")
+    def talk(job: CurrentJob) -> None:
+        job.progress(30, total=120, message="<b>half")
+        job.log("began", level="warning", token="t0p", n=1)
+
+    app.work()
+    job = app.wait(app.client.enqueue("talk"))[0]
+    eventually(lambda: len(app.client.logs(job.id)) == 1)
+    said = read(site, f"jobs/{job.id}").said
+    assert "30 of 120, 25% · <b>half" in said
+    assert 'WARNING began token="[hidden]" n=1' in said
 
 
 def test_a_form_from_another_site_is_refused(site: FlaskClient, shop: dict[str, Job]) -> None:

@@ -11,14 +11,16 @@ from uuid import UUID
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild.job import Job, JobState
+from fairchild.job import Job, JobState, LogLine
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
+from fairchild.web.redact import mask
 
 MOST_RELATIVES = 20
+MOST_LINES = 500
 TRACK = 400.0
 """How wide the bar of an attempt is drawn."""
 
@@ -145,25 +147,24 @@ def _why(site: Site, job: Job) -> list[Reason]:
 
 
 def _progress(job: Job) -> dict[str, Any] | None:
-    kept = getattr(job, "progress", None)
-    if not isinstance(kept, dict) or not kept.get("total"):
+    kept = job.progress
+    if kept is None:
         return None
-    done, total = float(kept.get("done") or kept.get("current") or 0), float(kept["total"])
-    said = f"{words.number(done)} of {words.number(total)}, {done / total:.0%}"
-    return {"done": done, "total": total, "said": f"{said} · {kept['message']}" if kept.get("message") else said}
+    said = words.number(kept.value)
+    if kept.total:
+        said += f" of {words.number(kept.total)}, {kept.value / kept.total:.0%}"
+    return {"done": kept.value, "total": kept.total, "said": f"{said} · {kept.message}" if kept.message else said}
 
 
 def _logs(site: Site, job: Job) -> list[str]:
-    read = getattr(site.fc, "logs", None)
-    if read is None or not site.gate.allows("payload:read"):
+    if not site.gate.allows("payload:read"):
         return []
-    lines = []
-    for each in list(read(job.id))[-500:]:
-        line = each if isinstance(each, dict) else each.to_dict() if hasattr(each, "to_dict") else each._asdict()
-        at = line.get("at")
-        moment = f"{at:%H:%M:%S}" if isinstance(at, datetime) else str(at or "")
-        lines.append(f"{moment} {str(line.get('level', '')).upper():8}{line.get('message') or line.get('text') or ''}")
-    return lines
+    return [_line(each) for each in site.fc.logs(job.id, limit=MOST_LINES, newest=True)]
+
+
+def _line(line: LogLine) -> str:
+    fields = "".join(f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in mask(line.fields).items())
+    return f"{line.at:%H:%M:%S} {line.level.upper():8} {line.message}{fields}"
 
 
 def _path(job: Job) -> list[Step]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from werkzeug.wrappers import Response as AnyResponse
 
+from fairchild.errors import UnknownWorker
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 
@@ -42,8 +43,7 @@ def add_to(site: Site) -> None:
         versions = {each["metadata"].get("version") for each in live if each["metadata"].get("version")}
         return Shown(
             "workers.html",
-            {"workers": live, "over": [each for each in found if each not in live][:50], "versions": sorted(versions),
-             "can_control": hasattr(site.fc, "workers")},
+            {"workers": live, "over": [each for each in found if each not in live][:50], "versions": sorted(versions)},
         )  # fmt: skip
 
     @site.page("/workers/<id>")
@@ -53,21 +53,23 @@ def add_to(site: Site) -> None:
         known = {each["catalog"]: each for each in [worker]}
         return Shown(
             "worker.html",
-            {"worker": worker, "jobs": jobs, "known": known, "can_control": hasattr(site.fc, "workers"),
-             "live": worker["state"] in AT_WORK},
+            {"worker": worker, "jobs": jobs, "known": known, "live": worker["state"] in AT_WORK},
         )  # fmt: skip
 
-    for name, did in (("pause", "paused"), ("resume", "resumed"), ("stop", "stopped")):
-        _add_control(site, name, did)
+    doors = site.fc.workers
+    for name, did, door in (
+        ("pause", "paused", doors.pause), ("resume", "resumed", doors.resume), ("stop", "stopped", doors.stop),
+    ):  # fmt: skip
+        _add_control(site, name, did, door)
 
 
-def _add_control(site: Site, name: str, did: str) -> None:
+def _add_control(site: Site, name: str, did: str, door: Callable[[UUID], object]) -> None:
     def view(id: str) -> AnyResponse:
         worker = _find(site, id)
-        door = getattr(site.fc, "workers", None)
-        if door is None or worker["state"] not in AT_WORK:
-            raise Problem(409, f"this worker is {worker['shade'].word}; nothing was asked of it")
-        getattr(door, name)(worker["id"])
+        try:
+            door(worker["id"])
+        except UnknownWorker:
+            raise Problem(409, f"this worker is {worker['shade'].word}; nothing was asked of it") from None
         site.audit(f"workers:{name}", f"{worker['name']} {worker['id']}", 1)
         return site.done(f"worker-{did}", 1, "worker", id=worker["id"])
 

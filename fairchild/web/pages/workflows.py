@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from fairchild.errors import UsageError
 from fairchild.job import Job
-from fairchild.rules.query import Query, Term, parse
+from fairchild.rules.query import Query, Term
 from fairchild.rules.shape import ROOT, Edge, Group, Shape
 from fairchild.web import charts, words
 from fairchild.web.graph import NODE_HEIGHT, NODE_WIDTH, Layout, layout
@@ -22,7 +23,6 @@ from fairchild.web.problems import Problem
 VIEWS = ("graph", "timeline", "list")
 DRAWER_ROWS = 30
 BAR_WIDTH = NODE_WIDTH - 24
-BATCH = 1000
 MOST_LABEL = 24
 
 
@@ -79,9 +79,10 @@ def add_to(site: Site) -> None:
     @site.page("/workflows/<id>/retry", "jobs:retry", methods=("POST",))
     def page_workflow_retry(id: str) -> AnyResponse:
         root = find(site, id)
-        retried = _each(site, root, "state:failed", lambda ids: len(site.fc.retry(ids)))
-        if not retried and root.ended and root.state != "completed":
-            retried = len(site.fc.retry(root))
+        try:
+            retried = len(site.fc.workflows.get(root.id).retry())
+        except UsageError as error:
+            raise Problem(409, str(error)) from None
         site.audit("workflows:retry", str(root.id), retried)
         return site.done("retried", retried, "workflow", id=root.id)
 
@@ -90,22 +91,9 @@ def add_to(site: Site) -> None:
         root = find(site, id)
         if request.form.get("sure") != "1":
             return _ask_to_cancel(site, root)
-        cancelled = len(site.fc.cancel(root, "cancelled by hand"))
+        cancelled = site.fc.workflows.get(root.id).cancel("cancelled by hand")
         site.audit("workflows:cancel", str(root.id), cancelled)
         return site.done("cancelled", cancelled, "workflow", id=root.id)
-
-
-def _each(site: Site, root: Job, state: str, act: Any) -> int:
-    """Act on all jobs of a workflow in these states, the deepest calls first as the newest are, in batches."""
-    query = Query((Term("workflow", (root.id,)), *parse(state).terms))
-    changed, cursor = 0, None
-    while True:
-        page = site.fc.search(query, limit=BATCH, cursor=cursor)
-        if page.jobs:
-            changed += act([job.id for job in page.jobs])
-        cursor = page.cursor
-        if cursor is None:
-            return changed
 
 
 def _shown(site: Site, root: Job) -> dict[str, Any]:
