@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from fairchild.db.connect import Link
-from fairchild.db.statement import Sql
-from fairchild.db.tables import PREFIX
+from fairchild.db.statement import PREFIX, Sql
 
 ERRORS_READ = 5000
 NEXT_READ = 5000

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+PREFIX = "fairchild_"
+"""Of the names of all tables, views and indexes."""
+
 # The braces' names -> table names; tests compare them with tables.metadata so that neither can drift.
 NAMES = {
     "jobs": "fairchild_jobs_base",

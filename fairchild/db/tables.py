@@ -34,7 +34,6 @@ metadata = sa.MetaData(
     naming_convention={"ix": "%(table_name)s_%(column_0_name)s", "pk": "%(table_name)s_pkey"},
 )
 
-PREFIX = "fairchild_"
 _EAGER_VACUUM = (
     "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0"
 )
