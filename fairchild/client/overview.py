@@ -79,29 +79,46 @@ class Overview:
         """The names of all states, in the order of a job's life."""
         return [state.value for state in JobState]
 
-    def timeseries(self, minutes: int = 60, queue: str | None = None, task: str | None = None) -> dict[str, Any]:
-        """``{"minutes": [...], "tasks": [...]}`` of the last ``minutes``, the one at hand last.
+    def timeseries(
+        self, minutes: int = 60, queue: str | None = None, task: str | None = None, *, step: int = 1
+    ) -> dict[str, Any]:
+        """``{"minutes": points(...), "tasks": timings(...)}`` of the last ``minutes``."""
+        points, timings = self.points(minutes, queue, task, step=step), self.timings(minutes, queue, task)
+        return {"minutes": points, "tasks": timings}
 
-        A minute is ``{minute, inserted, completed, failed, cancelled}``; ``inserted`` is None until it has been
-        counted, one or two minutes later. A task is ``{queue, task, inserted, completed, failed, cancelled, wait,
-        run}``, where ``wait`` (from available to claimed) and ``run`` are ``{count, p50, p95, p99, buckets}`` of its
-        attempts, in seconds, with buckets as in fairchild/rules/histogram.py.
+    def points(
+        self, minutes: int = 60, queue: str | None = None, task: str | None = None, *, step: int = 1
+    ) -> list[dict[str, Any]]:
+        """``[{minute, inserted, completed, failed, cancelled}, ...]`` of the last ``minutes``, the one at hand last.
+
+        ``step``: how many minutes are one point, which begins with its ``minute``. ``inserted`` is None until it has
+        been counted, one or two minutes later.
         """
-        if not 1 <= minutes <= MAX_MINUTES:
-            raise UsageError(f"minutes is a number from 1 to {MAX_MINUTES}, got {minutes}")
-        points = self.ask(lambda link: history.read_minutes(link, minutes, queue, task))
-        timings = self.ask(lambda link: history.read_timings(link, minutes, queue, task))
-        return {
-            "minutes": [each._asdict() for each in points],
-            "tasks": [
-                {
-                    "queue": each.queue, "task": each.task, "inserted": each.inserted, "completed": each.completed,
-                    "failed": each.failed, "cancelled": each.cancelled, "wait": _shape(each.waits),
-                    "run": _shape(each.runs),
-                }
-                for each in timings
-            ],
-        }  # fmt: skip
+        _check_minutes(minutes)
+        if not 1 <= step <= minutes:
+            raise UsageError(f"step is a number of minutes from 1 to {minutes}, got {step}")
+        return [each._asdict() for each in self.ask(lambda link: history.read_points(link, minutes, step, queue, task))]
+
+    def timings(self, minutes: int = 60, queue: str | None = None, task: str | None = None) -> list[dict[str, Any]]:
+        """``[{queue, task, inserted, completed, failed, cancelled, wait, run}, ...]`` of the last ``minutes``.
+
+        ``wait`` (from available to claimed) and ``run`` are ``{count, p50, p95, p99, buckets}`` of attempts, in
+        seconds, with buckets as in fairchild/rules/histogram.py.
+        """
+        _check_minutes(minutes)
+        return [
+            {
+                "queue": each.queue, "task": each.task, "inserted": each.inserted, "completed": each.completed,
+                "failed": each.failed, "cancelled": each.cancelled, "wait": _shape(each.waits),
+                "run": _shape(each.runs),
+            }
+            for each in self.ask(lambda link: history.read_timings(link, minutes, queue, task))
+        ]  # fmt: skip
+
+    def ended_by_queue(self, minutes: int) -> dict[str, list[int]]:
+        """How many jobs of each queue ended in each of the last ``minutes``, the one at hand last."""
+        _check_minutes(minutes)
+        return self.ask(lambda link: history.read_ended(link, minutes))
 
     def known_tasks(self) -> list[dict[str, Any]]:
         """The tasks that live workers know, by name: ``Task.schema()`` and the number of ``workers``."""
@@ -248,6 +265,11 @@ def _updates(client: Fairchild, row: events.Row, low: int) -> Iterator[dict[str,
                 workflow_id=str(job.workflow_id),
             )  # fmt: skip
         yield {"type": "job_update", "event": event, "job_id": str(job_id), "seq": low, "data": data}
+
+
+def _check_minutes(minutes: int) -> None:
+    if not 1 <= minutes <= MAX_MINUTES:
+        raise UsageError(f"minutes is a number from 1 to {MAX_MINUTES}, got {minutes}")
 
 
 def _shape(counts: list[int]) -> dict[str, Any]:

@@ -114,29 +114,45 @@ SELECT minute, queue, task, inserted, completed, failed, cancelled, waits, runs
 FORGET = Sql("forget_minutes", "DELETE FROM {minutes} WHERE minute < statement_timestamp() - interval '90 days'")
 
 # A page, at most once a second. What is over but not moved yet, and the minute at hand, are still in counters.
-READ_MINUTES = Sql(
-    "read_minutes",
-    """
-WITH span AS (
-  SELECT date_trunc('minute', statement_timestamp()) - make_interval(mins => %(minutes)s::int - 1) AS since),
+_KNOWN = """
 known AS (
   SELECT minute, queue, task, inserted, completed, failed, cancelled FROM {minutes}
    WHERE minute >= (SELECT since FROM span)
   UNION ALL
   SELECT minute, queue, task, 0, CASE WHEN state = 'completed' THEN n ELSE 0 END,
          CASE WHEN state = 'failed' THEN n ELSE 0 END, CASE WHEN state = 'cancelled' THEN n ELSE 0 END
-    FROM {counters} WHERE minute >= (SELECT since FROM span) AND n > 0),
+    FROM {counters} WHERE minute >= (SELECT since FROM span) AND n > 0)"""
+READ_POINTS = Sql(
+    "read_points",
+    """
+WITH span AS (
+  SELECT date_trunc('minute', statement_timestamp()) - make_interval(mins => %(minutes)s::int - 1) AS since),"""
+    + _KNOWN
+    + """,
 sums AS (
-  SELECT minute, sum(inserted) AS inserted, sum(completed) AS completed, sum(failed) AS failed,
+  SELECT (extract(epoch FROM minute - (SELECT since FROM span)) / 60)::int / %(step)s::int AS place,
+         sum(inserted) AS inserted, sum(completed) AS completed, sum(failed) AS failed,
          sum(cancelled) AS cancelled, bool_or(queue = '' AND task = '') AS counted
     FROM known
    WHERE (queue = '' AND task = '') OR (queue = coalesce(%(queue)s::text, queue)
                                         AND task = coalesce(%(task)s::text, task))
-   GROUP BY minute)
-SELECT m.minute, CASE WHEN s.counted THEN s.inserted::bigint END, coalesce(s.completed, 0)::bigint,
+   GROUP BY place)
+SELECT (SELECT since FROM span) + make_interval(mins => p.place * %(step)s::int),
+       CASE WHEN s.counted THEN s.inserted::bigint END, coalesce(s.completed, 0)::bigint,
        coalesce(s.failed, 0)::bigint, coalesce(s.cancelled, 0)::bigint
-  FROM generate_series((SELECT since FROM span), statement_timestamp(), interval '1 minute') AS m(minute)
-  LEFT JOIN sums s ON s.minute = m.minute ORDER BY m.minute""",
+  FROM generate_series(0, (%(minutes)s::int - 1) / %(step)s::int) AS p(place)
+  LEFT JOIN sums s ON s.place = p.place ORDER BY p.place""",
+)
+READ_ENDED = Sql(
+    "read_ended",
+    """
+WITH span AS (
+  SELECT date_trunc('minute', statement_timestamp()) - make_interval(mins => %(minutes)s::int - 1) AS since),"""
+    + _KNOWN
+    + """
+SELECT queue, (extract(epoch FROM minute - (SELECT since FROM span)) / 60)::int,
+       sum(completed + failed + cancelled)::bigint
+  FROM known WHERE queue <> '' GROUP BY 1, 2""",
 )
 READ_TIMINGS = Sql(
     "read_timings",
@@ -150,8 +166,8 @@ SELECT queue, task, sum(inserted)::bigint, sum(completed)::bigint, sum(failed)::
 )
 
 
-class Minute(NamedTuple):
-    """What happened in one minute. ``inserted`` is None until it has been counted, one or two minutes later."""
+class Point(NamedTuple):
+    """What happened from ``minute`` on, in one minute or some. ``inserted`` is None until it has been counted."""
 
     minute: datetime
     inserted: int | None
@@ -191,9 +207,18 @@ def roll_up(link: Link) -> bool:
     return True
 
 
-def read_minutes(link: Link, minutes: int, queue: str | None, task: str | None) -> list[Minute]:
-    """The last ``minutes``, oldest first, the one at hand last."""
-    return [Minute(*row) for row in link.rows(READ_MINUTES, {"minutes": minutes, "queue": queue, "task": task})]
+def read_points(link: Link, minutes: int, step: int, queue: str | None, task: str | None) -> list[Point]:
+    """The last ``minutes``, ``step`` of them in each point, oldest first; the last point holds the minute at hand."""
+    params = {"minutes": minutes, "step": step, "queue": queue, "task": task}
+    return [Point(*row) for row in link.rows(READ_POINTS, params)]
+
+
+def read_ended(link: Link, minutes: int) -> dict[str, list[int]]:
+    """How many jobs of each queue ended in each of the last ``minutes``."""
+    found: dict[str, list[int]] = {}
+    for queue, place, number in link.rows(READ_ENDED, {"minutes": minutes}):
+        found.setdefault(queue, [0] * minutes)[min(place, minutes - 1)] += number
+    return found
 
 
 def read_timings(link: Link, minutes: int, queue: str | None, task: str | None) -> list[Timing]:

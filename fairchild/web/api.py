@@ -35,6 +35,7 @@ LIMIT: Schema = {
     "type": "integer", "minimum": 1, "default": 50, "description": f"More than {MAX_LIMIT} is taken as {MAX_LIMIT}.",
 }  # fmt: skip
 MINUTES: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "default": 60}
+STEP: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "default": 1}
 FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
 }  # fmt: skip
@@ -289,9 +290,11 @@ def _whole(api: Api) -> None:
         """How many jobs are in which state, in all and by queue."""
         return fc.stats()
 
-    @api.add("GET", "/api/timeseries", VIEW, query={"minutes": MINUTES, "queue": NAME, "task": NAME})
+    @api.add("GET", "/api/timeseries", VIEW, query={"minutes": MINUTES, "step": STEP, "queue": NAME, "task": NAME})
     def timeseries(query: dict[str, Any]) -> Any:
-        """What was inserted and ended per minute, and how long the jobs of each task waited and ran."""
+        """What was inserted and ended per minute, or per ``step`` of them, and how long jobs waited and ran."""
+        if query["step"] > query["minutes"]:
+            raise invalid([("?step", f"must be at most {query['minutes']}, the number of minutes")])
         return fc.timeseries(**query)
 
     @api.add("GET", "/api/tasks", VIEW)

@@ -40,7 +40,7 @@ def test_counts_move_into_history_and_leave_one_total_each(store: Store) -> None
         (True, "completed", 6),
         (True, "failed", 3),
     ]
-    points = history.read_minutes(store.link, 10, None, None)
+    points = history.read_points(store.link, 10, 1, None, None)
     assert [(each.completed, each.failed) for each in points if each.completed] == [(6, 3)]
     history.roll_up(store.link)
     assert browse.count_by_queue(store.link) == before
@@ -48,9 +48,25 @@ def test_counts_move_into_history_and_leave_one_total_each(store: Store) -> None
 
 def test_the_minute_at_hand_is_read_before_it_is_moved(store: Store) -> None:
     store.end(store.add())
-    assert sum(each.completed for each in history.read_minutes(store.link, 2, None, None)) == 1
-    assert sum(each.completed for each in history.read_minutes(store.link, 2, "other", None)) == 0
-    assert sum(each.completed for each in history.read_minutes(store.link, 2, "default", "t")) == 1
+    assert sum(each.completed for each in history.read_points(store.link, 2, 1, None, None)) == 1
+    assert sum(each.completed for each in history.read_points(store.link, 2, 1, "other", None)) == 0
+    assert sum(each.completed for each in history.read_points(store.link, 2, 1, "default", "t")) == 1
+
+
+def test_minutes_are_added_up_in_steps_and_by_queue(store: Store) -> None:
+    for queue, minutes in (("a", 5), ("b", 2), ("a", 0)):
+        store.end(store.add())
+        store.sql(
+            f"UPDATE {{counters}} SET queue = '{queue}', minute = minute - interval '{minutes} minutes' "
+            "WHERE queue = 'default'"
+        )
+    single = history.read_points(store.link, 8, 1, None, None)
+    assert [each.completed for each in single] == [0, 0, 1, 0, 0, 1, 0, 1]
+    for step, sums in ((3, [1, 1, 1]), (4, [1, 2]), (8, [3])):
+        points = history.read_points(store.link, 8, step, None, None)
+        assert [each.completed for each in points] == sums
+        assert [each.minute for each in points] == [each.minute for each in single[::step]]
+    assert history.read_ended(store.link, 6) == {"a": [1, 0, 0, 0, 0, 1], "b": [0, 0, 0, 1, 0, 0]}
 
 
 def test_a_retry_takes_from_the_total_and_not_from_history(fairchild: Fairchild, store: Store) -> None:
@@ -61,7 +77,7 @@ def test_a_retry_takes_from_the_total_and_not_from_history(fairchild: Fairchild,
     age_counters(store, 3)
     history.roll_up(store.link)
     assert browse.count_by_queue(store.link) == {"default": {"available": 1}}
-    assert sum(each.completed for each in history.read_minutes(store.link, 20, None, None)) == 1
+    assert sum(each.completed for each in history.read_points(store.link, 20, 1, None, None)) == 1
 
 
 def test_what_was_inserted_is_counted_once_when_its_minute_is_over(store: Store) -> None:
@@ -75,7 +91,7 @@ def test_what_was_inserted_is_counted_once_when_its_minute_is_over(store: Store)
     store.sql("UPDATE {ready} SET job_id = (SELECT id FROM {jobs} LIMIT 1)")
     for _ in range(3):
         history.roll_up(store.link)
-    points = history.read_minutes(store.link, 10, None, None)
+    points = history.read_points(store.link, 10, 1, None, None)
     assert sum(each.inserted or 0 for each in points) == 4
     assert points[-1].inserted is None
     store.sql("DELETE FROM {ready}")

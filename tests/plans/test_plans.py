@@ -303,6 +303,7 @@ def test_what_jobs_note_is_checked_and_read_by_keys(tuned: Link) -> None:
         (notes.WRITE_CURSOR, {"fairchild_claims_pkey"}),
         (notes.READ_CURSOR, {"fairchild_progress_pkey"}),
         (notes.READ_LINES, {"fairchild_logs_by_job"}),
+        (notes.READ_LAST_LINES, {"fairchild_logs_by_job"}),
     ):
         nodes = explain(
             tuned,

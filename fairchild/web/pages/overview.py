@@ -61,16 +61,16 @@ def add_to(site: Site) -> None:
     def page_overview() -> Shown:
         window = request.args.get("window", "1h")
         window = window if window in WINDOWS else "1h"
-        minutes, per = WINDOWS[window]
-        series = site.fc.timeseries(minutes)
+        minutes, step = WINDOWS[window]
+        timings = site.fc.timings()
         stats = site.fc.stats()
         workers = [each for each in site.fc.worker_sessions() if each["state"] in ("running", "paused", "draining")]
-        queues = queue_rows(site.fc, workers, series if minutes == 60 else site.fc.timeseries(60))
-        columns, sums = columns_of(series["minutes"], per)
+        queues = queue_rows(site.fc, workers, timings)
+        columns, sums = columns_of(site.fc.points(minutes, step=step), step)
         total = sum(stats["jobs"].values())
         workflows, _ = site.fc.roots(limit=5)
         said = f"{words.number(sums['completed'])} completed, {words.number(sums['failed'])} failed"
-        timed = {each["task"]: each["run"]["p95"] for each in series["tasks"]}
+        timed = {each["task"]: each["run"]["p95"] for each in timings}
         return Shown(
             "overview.html",
             {
@@ -83,7 +83,7 @@ def add_to(site: Site) -> None:
                 "workers": workers,
                 "chart": charts.stacked(columns, words.STACKED),
                 "moments": [label for label, _ in columns],
-                "unit": _UNITS[per],
+                "unit": _UNITS[step],
                 "sums": sums,
                 "sums_said": f"{said} in the last {window}",
                 "wait_p95": max((each.wait_p95 for each in queues if each.wait_p95 is not None), default=None),
@@ -99,17 +99,12 @@ def add_to(site: Site) -> None:
 
 
 def columns_of(
-    points: Sequence[Mapping[str, Any]], per: int
+    points: Sequence[Mapping[str, Any]], step: int
 ) -> tuple[list[tuple[str, dict[str, float]]], dict[str, int]]:
-    """Columns of ``per`` minutes each with a label, and the sums of all."""
-    columns: list[tuple[str, dict[str, float]]] = []
-    for start in range(0, len(points), per):
-        part = points[start : start + per]
-        first: datetime = part[0]["minute"]
-        label = f"{first:%H:%M}" if per < 100 else f"{first:%d %b %H:%M}"
-        columns.append((label, {state: sum(each[state] for each in part) for state in words.STACKED}))
-    sums = {state: int(sum(values[state] for _, values in columns)) for state in words.STACKED}
-    return columns, sums
+    """Columns of ``step`` minutes each with a label, and the sums of all."""
+    form = "%H:%M" if step < 100 else "%d %b %H:%M"
+    columns = [(f"{each['minute']:{form}}", {state: each[state] for state in words.STACKED}) for each in points]
+    return columns, {state: sum(each[state] for each in points) for state in words.STACKED}
 
 
 def _banners(site: Site, queues: Sequence[Queue]) -> list[Banner]:

@@ -22,11 +22,11 @@ def add_to(site: Site) -> None:
 
     @site.page("/queues")
     def page_queues() -> Shown:
-        return Shown("queues.html", {"queues": _queues(site, 50)})
+        return Shown("queues.html", {"queues": _queues(site)})
 
     @site.page("/queues/<path:name>")
     def page_queue(name: str) -> Shown:
-        queue = next((each for each in _queues(site, 0) if each.name == name), None)
+        queue = next((each for each in _queues(site) if each.name == name), None)
         if queue is None:
             raise Problem(404, f"there is no queue {name[:100]!r}: nothing is or was in it, and it was never paused")
         return Shown("queue.html", _shown(site, queue))
@@ -44,14 +44,13 @@ def add_to(site: Site) -> None:
         return site.done(f"{action}d", 1, "queue", name=name)
 
 
-def _queues(site: Site, histories: int) -> list[Queue]:
+def _queues(site: Site) -> list[Queue]:
     workers = [each for each in site.fc.worker_sessions() if each["state"] in ("running", "paused", "draining")]
-    return queue_rows(site.fc, workers, site.fc.timeseries(60), histories)
+    return queue_rows(site.fc, workers, site.fc.timings())
 
 
 def _shown(site: Site, queue: Queue) -> dict[str, Any]:
-    series = site.fc.timeseries(60, queue=queue.name)
-    columns, sums = columns_of(series["minutes"], 1)
+    columns, sums = columns_of(site.fc.points(queue=queue.name), 1)
     here = Query((Term("queue", (queue.name,)),))
     waiting = Query((*here.terms, *parse("state:available").terms))
     return {
@@ -60,7 +59,7 @@ def _shown(site: Site, queue: Queue) -> dict[str, Any]:
         "moments": [label for label, _ in columns],
         "sums": sums,
         "sums_said": f"{words.number(sums['completed'])} completed, {words.number(sums['failed'])} failed in an hour",
-        "tasks": series["tasks"],
+        "tasks": site.fc.timings(queue=queue.name),
         "takers": [each for each in site.fc.worker_sessions()
                    if each["state"] in ("running", "paused", "draining")
                    and (each["queues"] is None or queue.name in each["queues"])],

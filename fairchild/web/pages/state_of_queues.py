@@ -43,19 +43,16 @@ class Queue:
 
 
 def queue_rows(
-    fc: Fairchild, workers: Iterable[Mapping[str, Any]], series: Mapping[str, Any], histories: int = 8
+    fc: Fairchild, workers: Iterable[Mapping[str, Any]], timings: Iterable[Mapping[str, Any]]
 ) -> list[Queue]:
-    """All queues. ``series`` is a time series of the last hour; the busiest ``histories`` get one of their own."""
-    workers = list(workers)
+    """All queues. ``timings``: those of the last hour, as the client gives them."""
+    workers, timings = list(workers), list(timings)
     facts = fc.queues.list()
-    busiest = sorted(facts, key=lambda each: -_weight(each["counts"]))[:histories]
-    ended = {each["name"]: _history(fc, each["name"]) for each in busiest}
+    ended = fc.ended_by_queue(HISTORY_MINUTES)
     rows = []
     for each in facts:
         taking = [w for w in workers if w["queues"] is None or each["name"] in w["queues"]]
-        waits = [
-            t["wait"]["p95"] for t in series["tasks"] if t["queue"] == each["name"] and t["wait"]["p95"] is not None
-        ]
+        waits = [t["wait"]["p95"] for t in timings if t["queue"] == each["name"] and t["wait"]["p95"] is not None]
         rows.append(
             Queue(
                 each["name"],
@@ -65,7 +62,7 @@ def queue_rows(
                 each["oldest_at"],
                 each["oldest_seconds"],
                 max(waits, default=None),
-                ended.get(each["name"], ()),
+                ended.get(each["name"], [0] * HISTORY_MINUTES),
                 _status(each["paused"], len(taking), each["counts"]),
             )
         )
@@ -75,15 +72,6 @@ def queue_rows(
 def lost_queues(queues: Iterable[Queue]) -> list[Queue]:
     """Those with jobs to run and nobody to run them, the fullest first."""
     return sorted((each for each in queues if each.status.word == "no workers"), key=lambda each: -each.available)
-
-
-def _weight(counts: Mapping[str, int]) -> int:
-    return sum(counts.get(state, 0) for state in ("available", "running", "completed", "failed"))
-
-
-def _history(fc: Fairchild, name: str) -> list[float]:
-    minutes = fc.timeseries(HISTORY_MINUTES, queue=name)["minutes"]
-    return [each["completed"] + each["failed"] + each["cancelled"] for each in minutes]
 
 
 def _status(paused: bool, workers: int, counts: Mapping[str, int]) -> Status:

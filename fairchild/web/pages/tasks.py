@@ -12,6 +12,7 @@ from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 
 DAY = 24 * 60
+STEP = 24
 DOTS = 60
 
 
@@ -32,7 +33,7 @@ def add_to(site: Site) -> None:
 
     @site.page("/tasks")
     def page_tasks() -> Shown:
-        return Shown("tasks.html", {"tasks": _rows(site.fc.known_tasks(), site.fc.timeseries(DAY)["tasks"])})
+        return Shown("tasks.html", {"tasks": _rows(site.fc.known_tasks(), site.fc.timings(DAY))})
 
     @site.page("/tasks/<path:name>")
     def page_task(name: str) -> Shown:
@@ -40,8 +41,7 @@ def add_to(site: Site) -> None:
         jobs = site.fc.search(Query((Term("task", (name,)),)).bounded(), limit=DOTS).jobs
         if known is None and not jobs:
             raise Problem(404, f"no live worker knows a task {name[:100]!r}, and no job of it was made in the last day")
-        series = site.fc.timeseries(DAY, task=name)
-        columns, sums = columns_of(series["minutes"], 24)
+        columns, sums = columns_of(site.fc.points(DAY, task=name, step=STEP), STEP)
         return Shown(
             "task.html",
             {
@@ -52,7 +52,7 @@ def add_to(site: Site) -> None:
                 "moments": [label for label, _ in columns],
                 "sums": sums,
                 "sums_said": f"{words.number(sums['completed'])} completed, {words.number(sums['failed'])} failed",
-                "timings": series["tasks"],
+                "timings": site.fc.timings(DAY, task=name),
                 "all_jobs": site.url("jobs", q=str(Query((Term("task", (name,)),)))),
             },
         )
