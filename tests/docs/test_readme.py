@@ -34,7 +34,9 @@ def python_files(page: Path) -> dict[str, str]:
         if language == "python":
             first = text.splitlines()[0]
             assert re.fullmatch(r"# \w+\.py", first), f"a Python block must begin with its file's name, not {first!r}"
-            files[first.removeprefix("# ")] = text
+            name = first.removeprefix("# ")
+            assert name not in files, f"two blocks are called {name}: the first would never run"
+            files[name] = text
     return files
 
 
