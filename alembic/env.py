@@ -32,6 +32,7 @@ def offline(schema: str | None) -> None:
         if schema is not None:
             context.execute(migrate.create_schema_sql(schema))
         context.run_migrations()
+        context.execute(migrate.works_from_sql(schema))
 
 
 def online() -> None:
@@ -40,6 +41,7 @@ def online() -> None:
         context.configure(connection=given["connection"], version_table_schema=given["schema"], **OPTIONS)
         with context.begin_transaction():
             context.run_migrations()
+            context.execute(migrate.works_from_sql(given["schema"]))
         return
     url = os.environ["FAIRCHILD_DATABASE_URL"]
     with migrate.locked_transaction(url, os.environ.get("FAIRCHILD_SCHEMA")) as (connection, schema):
@@ -47,6 +49,7 @@ def online() -> None:
         context.configure(connection=connection, version_table_schema=schema, **OPTIONS)
         with context.begin_transaction():
             context.run_migrations()
+            context.execute(migrate.works_from_sql(schema))
 
 
 if context.is_offline_mode():

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from fairchild.db.connect import Database
 
 VERSION_TABLE = "fairchild_alembic_version"
+WORKS_FROM = "0006"
+"""The oldest revision whose release works with the tables of this one, so that processes of it may go on, and be
+started again, after the migration. A migration that only adds leaves it as it is; one that takes away raises it."""
+_SAID = "Releases of fairchild that know revision {} or a later one work with these tables."
 OLDEST_SERVER = 12
 LOCK_TIMEOUT_SECONDS = 120
 
@@ -59,7 +63,7 @@ def upgrade(conninfo: str, schema: str | None) -> list[str]:
     do it, or the database has a revision that this release does not know. In each case nothing has changed.
     """
     with _one_at_a_time, locked_transaction(conninfo, schema) as (connection, target):
-        missing = _missing(_read_version(_driver(connection), target))
+        missing = _missing(_driver(connection), target)
         if missing:
             ensure_schema(connection, target)
             _alembic("upgrade", "head", connection=connection, schema=target)
@@ -72,7 +76,7 @@ def upgrade(conninfo: str, schema: str | None) -> list[str]:
 def downgrade(conninfo: str, schema: str | None, revision: str = "base") -> None:
     """Go back to ``revision``; "base" takes away all tables and every job in them. Raises like ``upgrade``."""
     with _one_at_a_time, locked_transaction(conninfo, schema) as (connection, target):
-        if _missing(_read_version(_driver(connection), target)) != revisions():
+        if _missing(_driver(connection), target, newer=False) != revisions():
             _alembic("downgrade", revision, connection=connection, schema=target)
 
 
@@ -84,7 +88,8 @@ def current(conninfo: str, schema: str | None) -> str | None:
 
 def pending(conninfo: str, schema: str | None) -> list[str]:
     """The revisions that ``upgrade`` would apply, oldest first. Raises like ``upgrade``; changes nothing."""
-    return _missing(current(conninfo, schema))
+    with _connection(conninfo) as connection:
+        return _missing(connection, _resolve(connection, schema))
 
 
 def check(database: Database) -> None:
@@ -92,7 +97,7 @@ def check(database: Database) -> None:
     link = database.open("check")
     with _our_errors(), link.connection as connection:
         version = _read_version(connection, link.schema)
-    missing = [] if version is None else _missing(version)
+        missing = [] if version is None else _missing(connection, link.schema)
     if missing:
         raise SchemaError(
             f"the tables are at revision {version} and this release needs {missing[-1]}: run `fairchild migrate`; "
@@ -225,16 +230,34 @@ def _read_version(connection: psycopg.Connection[Any], schema: str) -> str | Non
     return str(rows[0][0]) if rows else None
 
 
-def _missing(version: str | None) -> list[str]:
-    known = revisions()
+def _missing(connection: psycopg.Connection[Any], schema: str, *, newer: bool = True) -> list[str]:
+    """The revisions that the tables lack. ``newer``: those of a later release will do if they say so."""
+    known, version = revisions(), _read_version(connection, schema)
     if version is None:
         return list(known)
-    if version not in known:
-        raise SchemaError(
-            f"the database is at revision {version}, which this release (newest: {known[-1]}) does not know: it was "
-            "migrated by a newer fairchild; nothing was changed; upgrade this installation"
-        )
-    return known[known.index(version) + 1 :]
+    if version in known:
+        return known[known.index(version) + 1 :]
+    if newer and _read_works_from(connection, schema) in known:
+        return []
+    raise SchemaError(
+        f"the database is at revision {version}, which this release (newest: {known[-1]}) does not know: it was "
+        "migrated by a newer fairchild; nothing was changed; upgrade this installation"
+    )
+
+
+def works_from_sql(schema: str | None) -> str:
+    """Says in the database which releases work with its tables, for those that do not know its revision."""
+    table = VERSION_TABLE if schema is None else f"{quote(schema)}.{VERSION_TABLE}"
+    return f"COMMENT ON TABLE {table} IS '{_SAID.format(WORKS_FROM)}'"
+
+
+def _read_works_from(connection: psycopg.Connection[Any], schema: str) -> str | None:
+    row = connection.execute(
+        "SELECT pg_catalog.obj_description(%s::regclass, 'pg_class')", (f"{quote(schema)}.{VERSION_TABLE}",)
+    ).fetchone()
+    before, _, after = _SAID.partition("{}")
+    said = str(row[0]) if row is not None and row[0] is not None else ""
+    return said[len(before) : -len(after)] if said.startswith(before) and said.endswith(after) else None
 
 
 def ensure_schema(connection: sa.Connection, schema: str) -> None:

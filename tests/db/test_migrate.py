@@ -18,6 +18,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from fairchild import Fairchild
 from fairchild.db import migrate, statement, tables
 from fairchild.errors import DatabaseUnavailable, SchemaError
 from fairchild.testing import databases
@@ -329,12 +330,28 @@ def test_an_upgrade_that_fails_half_way_leaves_nothing_behind(empty_db: str) -> 
 def test_an_older_release_refuses_a_newer_schema(empty_db: str) -> None:
     migrate.upgrade(empty_db, None)
     run(empty_db, f"UPDATE {migrate.VERSION_TABLE} SET version_num = '9999'")
+    run(empty_db, migrate.works_from_sql(None).replace(migrate.WORKS_FROM, "9998"))
 
     for action in (migrate.upgrade, migrate.pending, migrate.downgrade):
         with pytest.raises(SchemaError, match=r"9999.*newer fairchild.*nothing was changed"):
             action(empty_db, None)
     assert migrate.current(empty_db, None) == "9999"
     assert relations(empty_db) == EVERYTHING
+
+
+def test_a_release_goes_on_with_the_tables_of_a_newer_one_that_says_so(empty_db: str) -> None:
+    migrate.upgrade(empty_db, None)
+    run(empty_db, f"UPDATE {migrate.VERSION_TABLE} SET version_num = '9999'")
+
+    assert migrate.pending(empty_db, None) == []
+    assert migrate.upgrade(empty_db, None) == []
+    with Fairchild(empty_db) as client:
+        assert client.enqueue("t").state == "available"
+    with pytest.raises(SchemaError, match="newer fairchild"):
+        migrate.downgrade(empty_db, None)
+    run(empty_db, f"COMMENT ON TABLE {migrate.VERSION_TABLE} IS NULL")
+    with pytest.raises(SchemaError, match="newer fairchild"):
+        migrate.pending(empty_db, None)
 
 
 def test_drop_takes_ours_and_leaves_what_is_not_ours(empty_db: str) -> None:
