@@ -10,13 +10,15 @@ from uuid import UUID
 
 from fairchild import context
 from fairchild.client.graph import parse_graph
-from fairchild.db import control
+from fairchild.db import control, shape
 from fairchild.db import workflows as store
 from fairchild.db.census import too_many
 from fairchild.errors import UnknownJob, UsageError
 from fairchild.future import Future
 from fairchild.ids import uuid7
 from fairchild.job import ENDED, Job, JobState, NewJob
+from fairchild.rules.query import RETRYING
+from fairchild.rules.shape import ROOT
 from fairchild.tasks import Configured, Task, apply_options, check_text
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Workflow:
     @property
     def progress(self) -> dict[str, Any]:
         """``{"total": n, "ended": n, "states": {state: n}}`` of the jobs below the root, known so far."""
-        counts = self._client.ask(lambda link: store.count_states(link, self.id))
+        counts = self._client.ask(lambda link: store.count_states(link, [self.id], roots=False))[self.id]
         states = {state.value: counts.get(state.value, 0) for state in JobState}
         return {
             "total": sum(states.values()),
@@ -80,7 +82,28 @@ class Workflow:
         ``{"nodes": [{key, parent, task, depth, rank, count, states, example}], "edges": [{upstream, downstream}]}``;
         keys are text, and the root's is "root".
         """
-        return self._client.ask(lambda link: store.read_graph(link, self.id))
+        groups = self._client.ask(lambda link: shape.groups(link, self.id))
+        nodes: dict[int, dict[str, Any]] = {}
+        for row in groups:
+            node = nodes.setdefault(
+                row.key,
+                {"key": str(row.key), "parent": ROOT, "task": row.task, "depth": row.depth, "rank": row.rank,
+                 "count": 0, "states": {}, "example": row.sample},
+            )  # fmt: skip
+            state = "scheduled" if row.state == RETRYING else row.state
+            node["count"] += row.jobs
+            node["states"][state] = node["states"].get(state, 0) + row.jobs
+            node["example"] = min(node["example"], row.sample)
+        by_example = {node["example"]: node for node in nodes.values()}
+        edges = set()
+        for found in self._client.ask(lambda link: shape.links(link, self.id, list(by_example))):
+            node, source = by_example[found.sample], ROOT if found.source is None else str(found.source)
+            if found.called:
+                node["parent"] = source
+            else:
+                edges.add((source, node["key"]))
+        ordered = sorted(nodes.values(), key=lambda node: (node["depth"], node["rank"], str(node["example"])))
+        return {"nodes": ordered, "edges": [{"upstream": up, "downstream": down} for up, down in sorted(edges)]}
 
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until it has ended; its root. Raises ResultTimeout after ``timeout`` seconds, and it goes on."""

@@ -1,12 +1,8 @@
-"""Reading workflows as a whole: which there are, how far they are, and their graphs, drawn from aggregates.
-
-A graph has a node for each group of jobs (``rules/groups.py``), so its size is that of the program, not of the data.
-All jobs of a group have parents of one group and depend on the same groups: one of them stands for all.
-"""
+"""Reading workflows as a whole: which there are, how far they are, and what waits for what in them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
 from fairchild.db.connect import Link
@@ -26,44 +22,30 @@ WITH RECURSIVE w AS (
 SELECT id FROM w WHERE id IS NOT NULL""",
 )
 
-# Somebody looks at a workflow. Reads its part of fairchild_jobs_by_workflow.
+# Somebody looks at a workflow. Reads its part of fairchild_jobs_by_workflow, then the small tables by job id.
 COUNT_STATES = Sql(
     "count_states",
-    "SELECT state, count(*) FROM {view} WHERE workflow_id = %(id)s::uuid AND parent_id IS NOT NULL GROUP BY state",
-)
-
-# The same, for the graph.
-GRAPH_NODES = Sql(
-    "graph_nodes",
     """
-SELECT j.group_key, j.task, j.depth, j.rank,
-       CASE WHEN j.state <> 'pending' THEN j.state
-            WHEN c.job_id IS NOT NULL THEN 'running'
-            WHEN d.job_id IS NOT NULL THEN 'scheduled'
-            WHEN w.job_id IS NOT NULL THEN 'waiting'
-            ELSE 'available' END AS state,
-       count(*), min(j.id::text)::uuid
-  FROM {jobs} j
-  LEFT JOIN {claims} c ON c.job_id = j.id
-  LEFT JOIN {due} d ON d.job_id = j.id
-  LEFT JOIN {waiting} w ON w.job_id = j.id
- WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL
- GROUP BY 1, 2, 3, 4, 5""",
+SELECT workflow_id, state, count(*) FROM {view}
+ WHERE workflow_id = ANY(%(ids)s::uuid[]) AND parent_id IS NOT NULL GROUP BY workflow_id, state""",
 )
-# The parents' and upstreams' groups of some jobs, one of each group. Primary keys and fairchild_edges_by_downstream.
-GRAPH_LINKS = Sql(
-    "graph_links",
-    """
-SELECT DISTINCT j.group_key, p.group_key, 'parent' FROM {jobs} j JOIN {jobs} p ON p.id = j.parent_id
- WHERE j.id = ANY(%(ids)s::uuid[])
-UNION ALL
-SELECT DISTINCT j.group_key, u.group_key, 'upstream'
-  FROM {jobs} j JOIN {edges} e ON e.downstream = j.id JOIN {jobs} u ON u.id = e.upstream
- WHERE j.id = ANY(%(ids)s::uuid[]) AND u.workflow_id = j.workflow_id""",
+# The roots themselves. Primary keys.
+ROOT_STATES = Sql("root_states", "SELECT id, state FROM {view} WHERE id = ANY(%(ids)s::uuid[])")
+# Index fairchild_edges_by_downstream.
+EDGES_INTO = Sql(
+    "edges_into",
+    "SELECT upstream, downstream, policy FROM {edges} WHERE downstream = ANY(%(ids)s::uuid[]) ORDER BY 1, 2",
 )
 
 _NEWEST = UUID(int=2**128 - 1)
-ROOT = "root"
+
+
+class Edge(NamedTuple):
+    """``downstream`` waits for ``upstream``; ``policy`` 'need' if it needs its success."""
+
+    upstream: UUID
+    downstream: UUID
+    policy: str
 
 
 def list_workflows(link: Link, before: UUID | None, most: int) -> list[UUID]:
@@ -72,32 +54,16 @@ def list_workflows(link: Link, before: UUID | None, most: int) -> list[UUID]:
     return [row[0] for row in rows]
 
 
-def count_states(link: Link, workflow_id: UUID) -> dict[str, int]:
-    """``{state: number}`` of the jobs below the root."""
-    return {state: int(n) for state, n in link.rows(COUNT_STATES, {"id": workflow_id})}
+def count_states(link: Link, ids: list[UUID], *, roots: bool = True) -> dict[UUID, dict[str, int]]:
+    """How many jobs of each workflow are in which state, the root among them or not."""
+    counts: dict[UUID, dict[str, int]] = {each: {} for each in ids}
+    for root, state, number in link.rows(COUNT_STATES, {"ids": ids}):
+        counts[root][state] = int(number)
+    for root, state in link.rows(ROOT_STATES, {"ids": ids}) if roots else ():
+        counts[root][state] = counts[root].get(state, 0) + 1
+    return counts
 
 
-def read_graph(link: Link, workflow_id: UUID) -> dict[str, list[dict[str, Any]]]:
-    """``{"nodes": [{key, parent, task, depth, rank, count, states, example}], "edges": [{upstream, downstream}]}``.
-
-    ``key`` is text; the root's, which has no node here, is "root". ``example`` is the id of the group's oldest job.
-    """
-    nodes: dict[int, dict[str, Any]] = {}
-    for key, task, depth, rank, state, number, example in link.rows(GRAPH_NODES, {"id": workflow_id}):
-        node = nodes.setdefault(
-            key or 0,
-            {"key": str(key or 0), "parent": ROOT, "task": task, "depth": depth, "rank": rank or 0, "count": 0,
-             "states": {}, "example": example},
-        )  # fmt: skip
-        node["count"] += int(number)
-        node["states"][state] = node["states"].get(state, 0) + int(number)
-        node["example"] = min(node["example"], example)
-    edges = []
-    for key, other, kind in link.rows(GRAPH_LINKS, {"ids": [node["example"] for node in nodes.values()]}):
-        text = ROOT if other is None else str(other)
-        if kind == "parent":
-            nodes[key or 0]["parent"] = text
-        else:
-            edges.append({"upstream": text, "downstream": str(key or 0)})
-    ordered = sorted(nodes.values(), key=lambda node: (node["depth"], node["rank"], str(node["example"])))
-    return {"nodes": ordered, "edges": sorted(edges, key=lambda edge: (edge["upstream"], edge["downstream"]))}
+def edges_into(link: Link, ids: list[UUID]) -> list[Edge]:
+    """What these jobs wait or waited for."""
+    return [Edge(*row) for row in link.rows(EDGES_INTO, {"ids": ids})]

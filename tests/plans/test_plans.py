@@ -23,7 +23,6 @@ from fairchild.db import (
     census,
     claim,
     enqueue,
-    families,
     finish,
     history,
     journal,
@@ -31,6 +30,7 @@ from fairchild.db import (
     notes,
     prune,
     settle,
+    shape,
     wake,
     workflows,
     xcom,
@@ -370,7 +370,7 @@ def test_counting_what_was_inserted_reads_only_the_ids_of_its_minutes(tuned: Lin
 
 
 def test_roots_are_found_by_steps_of_the_index_of_families(tuned: Link) -> None:
-    nodes = explain(tuned, families.LIST_ROOTS, {"cursor": families.LAST_ID, "most": 50})
+    nodes = explain(tuned, workflows.LIST_WORKFLOWS, {"before": workflows._NEWEST, "most": 50})
 
     assert indexes(nodes) == {"fairchild_jobs_by_workflow"}
     assert not scanned(nodes) & BIG
@@ -400,15 +400,18 @@ SEEN_ELSEWHERE = {
 
 
 def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
-    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50}
+    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50, "root": uuid7(), "group": 1, "limit": 5}
     for statement, expected in (
         (census.COUNT_DESCENDANTS, {"fairchild_jobs_by_workflow"}),
         (workflows.LIST_WORKFLOWS, {"fairchild_jobs_by_workflow"}),
         (workflows.COUNT_STATES, {"fairchild_jobs_by_workflow"}),
-        (workflows.GRAPH_NODES, {"fairchild_jobs_by_workflow"}),
-        (workflows.GRAPH_LINKS, {PKEY, "fairchild_edges_by_downstream"}),
+        (workflows.ROOT_STATES, {PKEY}),
+        (workflows.EDGES_INTO, {"fairchild_edges_by_downstream"}),
+        (shape.GROUPS, {"fairchild_jobs_by_workflow"}),
+        (shape.LINKS, {PKEY, "fairchild_edges_by_downstream"}),
+        (shape.GROUP_JOBS, {"fairchild_jobs_by_workflow"}),
     ):
-        nodes = explain(tuned, statement, params)
+        nodes = explain(tuned, statement, params, {"most": "int", "limit": "int", "group": "bigint"})
         assert expected <= indexes(nodes), statement
         assert NAMES["jobs"] not in scanned(nodes), statement
 
