@@ -1,7 +1,8 @@
 """Deleting ended jobs, in batches of a transaction each.
 
 A job stays while another may need it: while its parent has not ended (which takes its children's values), one of its
-children has not, or a job that waits for it has not. What is deleted is taken off the counters.
+children has not, or a job that waits for it has not. What is deleted is taken off the counters. Its log, progress and
+edges go with it here; its journal, signals, timers and shared values by foreign keys.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ loose AS (
 looser AS (
   DELETE FROM {edges} WHERE upstream = ANY(ARRAY(SELECT id FROM gone))
      AND downstream <> ALL(ARRAY(SELECT id FROM gone))),
+unlogged AS (
+  DELETE FROM {logs} WHERE job_id = ANY(ARRAY(SELECT id FROM gone))),
+unmarked AS (
+  DELETE FROM {progress} WHERE job_id = ANY(ARRAY(SELECT id FROM gone))),
 counted AS (
   INSERT INTO {counters} (minute, queue, task, state, n)
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -count(*) FROM gone

@@ -91,3 +91,23 @@ def test_a_parent_that_was_cancelled_stays_while_a_child_runs(store: Store, fair
     assert fairchild.delete(parent) == []
     store.finish(outcome(running, "cancelled", reason="asked"))
     assert fairchild.delete(parent) == [parent]
+
+
+@pytest.mark.parametrize("way", ["deleted", "pruned"])
+def test_nothing_of_a_job_is_left_behind(store: Store, fairchild: Fairchild, way: str) -> None:
+    upstream, job = store.add(), store.add()
+    store.end(upstream)
+    store.end(job)
+    store.sql("INSERT INTO {edges} (upstream, downstream, policy) VALUES (%(up)s, %(id)s, 'need')", up=upstream, id=job)
+    store.sql("INSERT INTO {progress} (job_id, attempt, value, at) VALUES (%(id)s, 1, 1, now())", id=job)
+    store.sql(
+        "INSERT INTO {logs} (job_id, attempt, at, level, logger, message) VALUES (%(id)s, 1, now(), 20, '', '')", id=job
+    )
+    store.sql("INSERT INTO {xcom} (workflow_id, namespace, key, value) VALUES (%(id)s, '', 'k', '1')", id=job)
+    if way == "pruned":
+        store.sql("SELECT pg_sleep(0.002)")
+        prune.prune_page(store.link, UUID(int=0), 0.0, ALL)
+    else:
+        prune.delete_jobs(store.link, [job, upstream])
+    for table in ("jobs", "edges", "progress", "logs", "xcom"):
+        assert store.sql(f"SELECT count(*) FROM {{{table}}}") == [(0,)], table
