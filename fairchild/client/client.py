@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from fairchild import codec, context, failpoints
+from fairchild import clock, codec, context, failpoints
 from fairchild.client import health
+from fairchild.client.hooks import H, Hooks
 from fairchild.client.insight import Insight
-from fairchild.client.overview import Overview, read_limit
+from fairchild.client.overview import Overview, read_deadline
 from fairchild.client.queues import Queues
 from fairchild.client.tokens import Tokens
 from fairchild.client.workers import Workers
@@ -137,6 +138,7 @@ class Fairchild(Overview):
         self._database: Database | None = None
         self.registry = registry
         self.task = TaskDecorator(registry)
+        self.hooks = Hooks()
         self._scopes: list[ExitStack] = []
         self._endings = 0
         self._forked()
@@ -501,13 +503,16 @@ class Fairchild(Overview):
     def ask(self, question: Callable[[Link], T]) -> T:
         """The answer of a read, asked again if a connection was lost under it."""
 
-        limit = read_limit.get()
+        deadline = read_deadline.get()
 
         def once() -> T:
-            with self.database.link() as link:
-                return question(link) if limit is None else within(link, limit, question)
+            if deadline is None:
+                with self.database.link() as link:
+                    return question(link)
+            with self.database.link(deadline - clock.now()) as link:
+                return within(link, deadline - clock.now(), question)
 
-        return retrying(once) if limit is None else retrying(once, tries=2)
+        return retrying(once) if deadline is None else retrying(once, tries=2)
 
     def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
         found = self.ask(lambda link: browse.get_jobs(link, ids))
@@ -677,6 +682,20 @@ class Fairchild(Overview):
         """How many jobs match a query as ``search`` takes it; ``cap + 1`` if more than ``cap`` do."""
         wanted = parse_query(query) if isinstance(query, str) else query
         return self.ask(lambda link: search.count(link, wanted, cap))
+
+    def on(self, *events: str) -> Callable[[H], H]:
+        """``@fairchild.on("job_failed", "job_cancelled")``: call the function with a JobEvent when that happens.
+
+        Told are attempts of workers of this program, once what became of them has been recorded, in a thread of its
+        own, at most once: for what must not be missed, let the task call another, or use ``listen()``. What a hook
+        raises is logged and changes nothing. Raises UsageError for an event that there is not.
+        """
+
+        def add(hook: H) -> H:
+            self.hooks.add(events, hook)
+            return hook
+
+        return add
 
     # Working by hand
 

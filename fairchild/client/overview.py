@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import clock
-from fairchild.db import audit, browse, crew, events, explain, families, history
+from fairchild.db import audit, browse, crew, events, explain, history, workflows
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
 from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UsageError
@@ -31,7 +31,7 @@ _LISTEN_AGAIN = 60.0
 MAX_MINUTES = 7 * 24 * 60
 MAX_ROOTS = 200
 MAX_FAMILY = 1000
-read_limit: ContextVar[float | None] = ContextVar("fairchild_read_limit", default=None)
+read_deadline: ContextVar[float | None] = ContextVar("fairchild_read_deadline", default=None)
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Overview:
 
     @contextmanager
     def reading_within(self, seconds: float) -> Iterator[None]:
-        """Reads in this block, in this thread, get ``seconds`` for each statement. They raise TookTooLong then."""
-        before = read_limit.set(seconds)
+        """Reads in this block, in this thread, get ``seconds`` in all. They raise TookTooLong then."""
+        before = read_deadline.set(clock.now() + seconds)
         try:
             yield
         finally:
-            read_limit.reset(before)
+            read_deadline.reset(before)
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
@@ -168,11 +168,11 @@ class Overview:
         if not 1 <= limit <= MAX_ROOTS:
             raise UsageError(f"limit is a number from 1 to {MAX_ROOTS}, got {limit}")
         before = _uuid(cursor)
-        ids = self.ask(lambda link: families.list_roots(link, before, limit + 1))
+        ids = self.ask(lambda link: workflows.list_workflows(link, before, limit + 1))
         more = len(ids) > limit
         ids = ids[:limit]
         jobs = cast("Fairchild", self)._read(ids)
-        counts = self.ask(lambda link: families.count_states(link, ids))
+        counts = self.ask(lambda link: workflows.count_states(link, ids))
         found = [{"job": jobs[each], "counts": counts.get(each, {})} for each in ids if each in jobs]
         return found, str(ids[-1]) if more else None
 
@@ -187,8 +187,8 @@ class Overview:
             return None
         root_id = job.workflow_id or job.id
         page = client.jobs(workflow=root_id, limit=limit, cursor=cursor)
-        edges = self.ask(lambda link: families.edges_into(link, [each.id for each in page.jobs]))
-        counts = self.ask(lambda link: families.count_states(link, [root_id]))
+        edges = self.ask(lambda link: workflows.edges_into(link, [each.id for each in page.jobs]))
+        counts = self.ask(lambda link: workflows.count_states(link, [root_id]))
         root: Job = job if job.id == root_id else client.get_job(root_id) or job
         return {
             "root": root,

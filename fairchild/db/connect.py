@@ -280,12 +280,14 @@ _SET_TIMEOUT = Sql("set_timeout", "SELECT set_config('statement_timeout', %(mill
 
 def within(link: Link, seconds: float, question: Callable[[Link], T]) -> T:
     """The answer of a read whose statements get ``seconds`` each. Raises TookTooLong."""
+    if seconds < 0.001:
+        raise TookTooLong("the time for this was over before the database was asked; nothing was changed")
     try:
         with link.atomic():
             link.rows(_SET_TIMEOUT, {"milliseconds": str(int(seconds * 1000))})
             return question(link)
     except psycopg.errors.QueryCanceled:
-        raise TookTooLong(f"the database did not answer within {seconds:g} seconds; nothing was changed") from None
+        raise TookTooLong(f"the database did not answer within {seconds:.3g} seconds; nothing was changed") from None
 
 
 def caller_link(connection: Any, schema: str) -> Link:
@@ -495,12 +497,15 @@ class Database:
             return self._pool
 
     @contextmanager
-    def link(self) -> Iterator[Link]:
-        """A connection of the pool for one use. Driver errors come out as ours."""
+    def link(self, patience: float | None = None) -> Iterator[Link]:
+        """A connection of the pool for one use. Driver errors come out as ours.
+
+        ``patience``: seconds to wait for one while all are in use; then TookTooLong.
+        """
         pool = None
         try:
             pool = self._current_pool()
-            connection = self._taken(pool)
+            connection = self._taken(pool, POOL_TIMEOUT if patience is None else patience)
             try:
                 with connection, _spoiled_closed(connection):
                     schema = self._look(connection)
@@ -511,6 +516,10 @@ class Database:
             self.check()
             raise DatabaseUnavailable("the connections were lost while one was waited for; nothing was sent") from None
         except psycopg_pool.PoolTimeout as error:
+            if patience is not None:
+                raise TookTooLong(
+                    f"all {self.config.pool_size} connections of this client were in use; nothing was sent"
+                ) from None
             raise StoreError(
                 f"all {self.config.pool_size} connections of this client are in use; raise pool_size ({error})"
             ) from None
@@ -519,12 +528,14 @@ class Database:
                 self._drop(pool)
             raise self._translate(error) from error
 
-    def _taken(self, pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
+    def _taken(
+        self, pool: psycopg_pool.ConnectionPool[psycopg.Connection[Any]], patience: float
+    ) -> psycopg.Connection[Any]:
         """A connection out of the pool. Waits while all are in use, but not for a server that is away."""
-        deadline = time.monotonic() + POOL_TIMEOUT
+        deadline = time.monotonic() + patience
         while True:
             try:
-                return pool.getconn(min(DOUBT_SECONDS, POOL_TIMEOUT))
+                return pool.getconn(max(0.0, min(DOUBT_SECONDS, deadline - time.monotonic())))
             except psycopg_pool.PoolTimeout:
                 self.check()
                 if time.monotonic() >= deadline:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +17,13 @@ from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownW
 from fairchild.job import LEVELS, JobState
 from fairchild.web import openapi
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
-from fairchild.web.operations import MAX_LIMIT, Api, Schema, as_json, invalid, read_id
+from fairchild.web.bulk import bulk_change, in_batches
+from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, invalid, read_id
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
 
 MAX_BULK = 10_000
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
-BATCH = 500
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 TEXT: Schema = {"type": "string", "maxLength": 255}
@@ -168,45 +167,26 @@ def _jobs(api: Api) -> None:
 
     @api.add("POST", "/api/jobs/bulk", ("jobs:retry", "jobs:cancel", "jobs:delete"), body=BULK, refusals=(403,))
     def bulk(body: dict[str, Any]) -> Any:
-        """Cancel, retry or delete jobs, by ids or by a filter, at most 10,000 at once; ``dry_run`` only counts."""
+        """Cancel, retry or delete jobs by ids or a filter, as many as a second allows; ``more``: ask again.
+
+        At most 10,000 at once; ``dry_run`` only counts.
+        """
         action = body["action"]
         gate.require(f"jobs:{action}")
         if ("ids" in body) == bool(body.get("filter")):
             raise invalid([("$", "needs either ids or a filter that is not empty")])
         filters = {name: UUID(v) if name in ("workflow", "worker") else v for name, v in body.get("filter", {}).items()}
         ids = [UUID(each) for each in body["ids"]] if "ids" in body else None
-        with fc.reading_within(10.0):
+        with fc.reading_within(READ_SECONDS):
             found = fc.job_states(ids=ids, limit=MAX_BULK + 1, **filters)
         more, found = len(found) > MAX_BULK, found[:MAX_BULK]
         chosen = [job_id for job_id, state in found if state.ended != (action == "cancel")]
         counts = {"matching": len(found), "possible": len(chosen), "more": more}
         if body.get("dry_run"):
             return {**counts, "changed": 0, "refused": 0, "dry_run": True}
-        changed, refused = in_batches(chosen, _changes(fc, action, body.get("reason", "cancelled")))
+        changed, refused, left = in_batches(chosen, bulk_change(fc, action, body.get("reason", "cancelled")))
         api.note(f"bulk {action}", body.get("filter") or f"{len(found)} ids", changed)
-        return {**counts, "changed": changed, "refused": refused, "dry_run": False}
-
-
-def _changes(fc: Fairchild, action: str, reason: str) -> Callable[[list[UUID]], list[UUID]]:
-    if action == "cancel":
-        return partial(fc.cancel, reason=reason)
-    return fc.retry if action == "retry" else fc.delete
-
-
-def in_batches(ids: list[UUID], change: Callable[[list[UUID]], list[UUID]]) -> tuple[int, int]:
-    """Change jobs batch by batch, those of a batch that is refused one by one: (changed, refused)."""
-    changed: set[UUID] = set()
-    for start in range(0, len(ids), BATCH):
-        batch = ids[start : start + BATCH]
-        try:
-            changed.update(change(batch))
-        except UsageError:
-            for each in batch:
-                try:
-                    changed.update(change([each]))
-                except UsageError:
-                    continue
-    return len(changed), sum(each not in changed for each in ids)
+        return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
 
 
 def _one_job(api: Api) -> None:

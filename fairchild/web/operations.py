@@ -20,7 +20,7 @@ from fairchild.web.problems import Problem
 
 log = logging.getLogger("fairchild.web")
 
-READ_SECONDS = 3.0
+READ_SECONDS = 2.0
 MAX_LIMIT = 200
 Schema = dict[str, Any]
 View = Callable[..., Any]

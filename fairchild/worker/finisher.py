@@ -33,7 +33,7 @@ MAX_PAUSE = 1.0
 class Finisher:
     """One thread and one connection. ``put`` an outcome; it is recorded, or reported as lost."""
 
-    def __init__(self, database: Database, on_applied: Callable[[list[Ended], Applied], None]) -> None:
+    def __init__(self, database: Database, on_applied: Callable[[list[Ended], Applied], object]) -> None:
         self._database = database
         self._on_applied = on_applied
         self._queue: SimpleQueue[Ended | None] = SimpleQueue()

@@ -49,7 +49,8 @@ class Pool:
         self.last_start = time.monotonic()
         self.idle = threading.Condition(self._lock)
         self.on_room: Callable[[], None] = lambda: None
-        self.on_recorded: Callable[[list[Ended], Applied], None] = lambda batch, _: self.recorded(batch)
+        self.on_started: Callable[[Attempt], None] | None = None
+        self.on_recorded: Callable[[list[Ended], Applied], object] = lambda batch, _: self.recorded(batch)
         self.coroutines = CoroutineLoop(self._start_thread)
         self.notebook: Notebook | None = None
         """Where jobs note what they have to say."""
@@ -100,14 +101,16 @@ class Pool:
                 attempt.notes = Notes(self.notebook, attempt.claimed)
             self._queue.put(attempt)
 
-    def recorded(self, batch: list[Ended]) -> None:
-        """These outcomes are written (or dropped for good): their room is free."""
+    def recorded(self, batch: list[Ended]) -> list[tuple[Ended, Attempt]]:
+        """These outcomes are written (or dropped for good): their room is free. They with the attempts they are of."""
         now = time.monotonic()
+        found = []
         with self._lock:
             ran, seconds = 0, 0.0
             for ended in batch:
                 attempt = self._held.pop((ended.job_id.int, ended.claim_id.int), None)
                 if attempt is not None:
+                    found.append((ended, attempt))
                     self._per_queue[attempt.claimed.queue] -= 1
                     ran += attempt.ran
                     seconds += attempt.seconds
@@ -118,6 +121,7 @@ class Pool:
             if not self._held:
                 self.idle.notify_all()
         self.on_room()
+        return found
 
     # What runs
 
@@ -216,6 +220,8 @@ class Pool:
                 return False
             attempt.running = True
             self._busy += 1
+        if self.on_started is not None:
+            self.on_started(attempt)
         ended = self._attempt(attempt)
         dropped = self._over(attempt, time.monotonic() - started)
         if attempt.applied is not None:

@@ -45,6 +45,7 @@ from fairchild.worker.isolated import Children
 from fairchild.worker.listener import Listener
 from fairchild.worker.notes import Notebook
 from fairchild.worker.pool import Pool
+from fairchild.worker.reporter import Reporter
 
 if TYPE_CHECKING:
     from fairchild.client import Fairchild
@@ -164,6 +165,8 @@ class Worker:
             self._claiming = Loop("claimer", self._claimer.step)
             self._pool.on_room = self._room
             self._pool.on_recorded = self._applied
+            self._reporter = Reporter(self.client.hooks)
+            self._pool.on_started = self._reporter.started
             self._fencing = Loop("fence", self._fence)
             self._beating = Loop("heartbeat", self._beat, max_pause=min(MAX_PAUSE, self.heartbeat_interval))
             self._listener = Listener(
@@ -234,6 +237,8 @@ class Worker:
             self._within(1.0, self._finisher.join)
         self._notebook.end()
         self._within(2.0, self._notebook.join)
+        self._reporter.stop()
+        self._within(2.0, self._reporter.join)
         self._within(5.0, self._observing.join)
         self._write_last_tally()
         # Only then: to a heart that still beats a session that has stopped would look like one declared dead.
@@ -388,7 +393,8 @@ class Worker:
                     "overwritten",
                     job_id, why,
                 )  # fmt: skip
-        self._pool.recorded(batch)
+        done = self._pool.recorded(batch)
+        self._reporter.recorded(done, applied)
         if applied.promoted:
             self.wake()
         self.client.jobs_ended()

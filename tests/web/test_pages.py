@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from werkzeug.test import Client
 
 from fairchild import Fairchild, Job, Record
 from fairchild.context import CurrentJob
+from fairchild.errors import TookTooLong
 from fairchild.web import create_blueprint
 from fairchild.web.assets import Assets
 from fairchild.web.pages.site import MENU
@@ -345,7 +347,7 @@ def test_all_that_match_are_counted_first_and_a_large_number_is_typed(
     app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fairchild.web.pages.jobs.TYPE_ABOVE", 3)
-    monkeypatch.setattr("fairchild.web.pages.jobs.BATCH", 2)
+    monkeypatch.setattr("fairchild.web.bulk.BATCH", 2)
     app.client.enqueue_many("t", [{}] * 5, queue="many")
     app.client.enqueue("t", {}, queue="other")
     asked = Page(send(site, "jobs/bulk/cancel", q="queue:many after:1d", all=1).text)
@@ -359,6 +361,42 @@ def test_all_that_match_are_counted_first_and_a_large_number_is_typed(
     assert app.client.count("state:cancelled queue:many") == 5
     assert app.client.count("state:available") == 1
     assert app.client.audit_entries()[0].target == "queue:many after:1d"
+
+
+def test_what_takes_longer_than_one_request_goes_on_in_others(
+    app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairchild.web.bulk.BATCH", 2)
+    monkeypatch.setattr("fairchild.web.bulk.ACTION_SECONDS", 0.0)
+    app.client.enqueue_many("t", [{}] * 5, queue="many")
+    fields: dict[str, Any] = {"q": "queue:many after:1d", "all": "1", "sure": "1"}
+    for left in (3, 1):
+        page = Page(send(site, "jobs/bulk/cancel", **fields).text)
+        assert "goes-on" in " ".join(page.one("form", class_="stack").attrs)
+        assert f"{5 - left} jobs so far" in page.said
+        assert app.client.count("state:available") == left
+        fields = {each.attrs["name"]: each.attrs["value"] for each in page.all("input", type="hidden")}
+    assert send(site, "jobs/bulk/cancel", **fields).location.endswith("did=cancelled&n=5")
+    assert [each.number for each in app.client.audit_entries()] == [1, 2, 2]
+    body = {"action": "delete", "filter": {"queue": "many"}}
+    for changed, more in ((2, True), (2, True), (1, False)):
+        answer = site.post("/ops/api/jobs/bulk", json=body).json or {}
+        assert (answer["changed"], answer["more"]) == (changed, more)
+
+
+def test_a_request_gets_its_time_in_all_and_does_not_wait_for_connections_for_long(app: App) -> None:
+    with app.client.reading_within(0.3):
+        assert app.client.stats()["jobs"]["failed"] == 0
+        app.client.ask(lambda link: link.script("SELECT pg_sleep(0.2)"))
+        with pytest.raises(TookTooLong):
+            app.client.ask(lambda link: link.script("SELECT pg_sleep(0.2)"))
+        with pytest.raises(TookTooLong):
+            app.client.stats()
+    with ExitStack() as stack:
+        for _ in range(app.client.config.pool_size):
+            stack.enter_context(app.client.database.link())
+        with app.client.reading_within(0.2), pytest.raises(TookTooLong, match="in use"):
+            app.client.stats()
 
 
 def test_the_form_of_a_task_comes_from_its_workers(app: App, site: FlaskClient, shop: dict[str, Job]) -> None:

@@ -293,5 +293,6 @@ def _ask_to_delete(site: Site, job: Job) -> Shown:
             "back": site.url("job", id=job.id),
             "back_name": "Job",
             "wrong": "",
+            "going": "",
         },
     )

@@ -8,17 +8,18 @@ from uuid import UUID
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from fairchild import clock
 from fairchild.errors import StoreError, TookTooLong, UsageError
 from fairchild.job import Job
 from fairchild.rules.query import KEYS, Query, Term, parse
-from fairchild.web import words
+from fairchild.web import bulk, words
+from fairchild.web.bulk import bulk_change, in_batches
 from fairchild.web.pages.site import MENU, Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import SECRET
 
 SIZES = (25, 50, 100)
 CAP = 10_000
-BATCH = 1000
 TYPE_ABOVE = 1000
 """From how many jobs on their number has to be typed."""
 MOST_IDS = 1000
@@ -198,19 +199,44 @@ def _chosen(site: Site, action: str, ids: list[UUID], query: Query) -> Shown | A
 
 def _all_matching(site: Site, action: str, query: Query) -> Shown | AnyResponse:
     """First how many there are and what would come of it; done only when that was seen."""
-    matching = site.fc.count(query, CAP)
     fits = Query((*query.terms, *parse(_FITTING[action]).terms))
-    possible = site.fc.count(fits, CAP)
-    typed = request.form.get("number", "").strip()
+    fields = [("all", "1")]
+    before = _number("before")
+    if request.form.get("sure") == "1" and before is not None:
+        return _go_on(site, action, query, fits, before)
+    matching, possible = site.fc.count(query, CAP), site.fc.count(fits, CAP)
     wrong = ""
     if request.form.get("sure") == "1":
-        if possible <= TYPE_ABOVE or typed == str(min(possible, CAP)):
-            changed = _act_on_all(site, action, fits)
-            site.audit(f"jobs:{action}", str(query) or "all jobs", changed)
-            return site.done(_DONE[action], changed, "jobs", q=str(query) or None)
+        if possible <= TYPE_ABOVE or _number("number") == min(possible, CAP):
+            return _go_on(site, action, query, fits, 0)
         wrong = f"The number has changed to {words.number(min(possible, CAP))}, or was not typed."
-    fields = [("all", "1")]
     return _confirm(site, action, query, matching, possible, more=possible > CAP, fields=fields, wrong=wrong)
+
+
+def _go_on(site: Site, action: str, query: Query, fits: Query, before: int) -> Shown | AnyResponse:
+    """Change as many as one request may; ``before``: how many others were before it."""
+    changed, cursor = _act_on_all(site, action, fits, _form_cursor())
+    site.audit(f"jobs:{action}", str(query) or "all jobs", changed)
+    done = before + changed
+    if cursor is None:
+        return site.done(_DONE[action], done, "jobs", q=str(query) or None)
+    left = site.fc.count(fits, CAP)
+    fields = [("all", "1"), ("before", str(done)), ("cursor", str(cursor))]
+    shown = _confirm(site, action, query, left, left, more=left > CAP, fields=fields)
+    shown.data.update(type_number=0, going=f"{words.plural(done, 'job')} so far; this goes on by itself.")
+    return shown
+
+
+def _number(name: str) -> int | None:
+    text = request.form.get(name, "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+
+
+def _form_cursor() -> UUID | None:
+    try:
+        return UUID(request.form["cursor"]) if "cursor" in request.form else None
+    except ValueError:
+        raise Problem(422, "cursor must be the id of a job") from None
 
 
 _FITTING = {
@@ -252,30 +278,33 @@ def _confirm(
             "back": _link(site, query),
             "back_name": "Jobs",
             "wrong": wrong,
+            "going": "",
         },
     )
 
 
 def _act(site: Site, action: str, ids: list[UUID]) -> int:
-    match action:
-        case "retry":
-            return len(site.fc.retry(ids))
-        case "cancel":
-            return len(site.fc.cancel(ids, "cancelled by hand"))
-        case _:
-            return len(site.fc.delete(ids))
+    changed, _, left = in_batches(ids, bulk_change(site.fc, action, "cancelled by hand"))
+    if left:
+        raise Problem(
+            503, f"{words.number(changed)} were {_DONE[action]} in the time there was; try again for the rest"
+        )
+    return changed
 
 
-def _act_on_all(site: Site, action: str, query: Query) -> int:
-    """In batches, from the newest back, each of its own: what was done stays done if it is broken off."""
-    changed, cursor = 0, None
+def _act_on_all(site: Site, action: str, query: Query, cursor: UUID | None) -> tuple[int, UUID | None]:
+    """In batches, from the newest back, each of its own, for about a second: how many, and where to go on.
+
+    What was done stays done if it is broken off. None: all have been.
+    """
+    change = bulk_change(site.fc, action, "cancelled by hand")
+    changed, end = 0, clock.now() + bulk.ACTION_SECONDS
     while True:
-        page = site.fc.search(query, limit=BATCH, cursor=cursor)
-        if page.jobs:
-            changed += _act(site, action, [job.id for job in page.jobs])
-        cursor = page.cursor
-        if cursor is None:
-            return changed
+        page = site.fc.search(query, limit=bulk.BATCH, cursor=cursor)
+        changed += in_batches([job.id for job in page.jobs], change)[0]
+        cursor = None if page.cursor is None else UUID(page.cursor)
+        if cursor is None or clock.now() >= end:
+            return changed, cursor
 
 
 def _place(site: Site, text: str) -> str:

@@ -249,5 +249,6 @@ def _ask_to_cancel(site: Site, root: Job) -> Shown:
             "back": site.url("workflow", id=root.id),
             "back_name": "Workflow",
             "wrong": "",
+            "going": "",
         },
     )

@@ -29,3 +29,10 @@ document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll(".footbar details[open]"))
     if (!menu.contains(event.target)) menu.open = false;
 });
+
+// A bulk action that takes longer than one request sends itself again, until it is done or stopped.
+const going = document.querySelector("form[data-goes-on]");
+if (going) {
+  const timer = setTimeout(() => going.requestSubmit(), 400);
+  going.querySelector("a")?.addEventListener("click", () => clearTimeout(timer));
+}

@@ -1,0 +1,44 @@
+"""Changing many jobs: in batches, each a transaction of its own, for as long as one request may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from uuid import UUID
+
+from fairchild import clock
+from fairchild.client import Fairchild
+from fairchild.errors import UsageError
+
+BATCH = 500
+ACTION_SECONDS = 1.0
+"""For which a request goes on before its last batch."""
+Change = Callable[[list[UUID]], list[UUID]]
+
+
+def bulk_change(fc: Fairchild, action: str, reason: str) -> Change:
+    """What "cancel", "retry" or "delete" does to jobs; it gives those that it has changed."""
+    if action == "cancel":
+        return partial(fc.cancel, reason=reason)
+    return fc.retry if action == "retry" else fc.delete
+
+
+def in_batches(ids: list[UUID], change: Change) -> tuple[int, int, int]:
+    """Change jobs batch by batch for about a second, those of a batch that is refused one by one.
+
+    How many were changed, how many were not, and how many are left.
+    """
+    changed: set[UUID] = set()
+    end, place = clock.now() + ACTION_SECONDS, 0
+    while place < len(ids) and (place == 0 or clock.now() < end):
+        batch = ids[place : place + BATCH]
+        place += len(batch)
+        try:
+            changed.update(change(batch))
+        except UsageError:
+            for each in batch:
+                try:
+                    changed.update(change([each]))
+                except UsageError:
+                    continue
+    return len(changed), sum(each not in changed for each in ids[:place]), len(ids) - place

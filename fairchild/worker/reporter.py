@@ -1,0 +1,103 @@
+"""Calls the program's hooks, in a thread of its own: a slow one delays neither jobs nor the record of what they did."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import Empty, Full, Queue
+
+from fairchild.client.hooks import Hooks, JobEvent
+from fairchild.db.finish import Applied, Ended
+from fairchild.worker.attempt import Attempt
+
+MAX_WAITING = 10_000
+"""Events that wait to be told; further ones are dropped, and counted."""
+_EVENTS = {
+    "completed": "job_completed",
+    "failed": "job_failed",
+    "cancelled": "job_cancelled",
+    "due": "job_retrying",
+    "waiting": "job_waiting",
+    "ready": "job_ready",
+}
+
+log = logging.getLogger("fairchild.hooks")
+
+
+class Reporter:
+    """Tells the hooks what attempts came to, after that has been recorded, and that they start."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self.hooks = hooks
+        self.dropped = 0
+        self._queue: Queue[JobEvent | None] = Queue(MAX_WAITING)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def started(self, attempt: Attempt) -> None:
+        """An attempt starts."""
+        if "job_started" in self.hooks:
+            self._put(_event("job_started", attempt))
+
+    def recorded(self, done: list[tuple[Ended, Attempt]], applied: Applied) -> None:
+        """Outcomes are recorded, but those that ``applied`` says had lost their claim."""
+        if not self.hooks:
+            return
+        for ended, attempt in done:
+            name = "job_cancelled" if ended.job_id in applied.stopped else _EVENTS[ended.state]
+            if name in self.hooks and ended.job_id not in applied.lost:
+                self._put(_event(name, attempt, ended))
+
+    def stop(self) -> None:
+        """Tell what is left, and end. Does not wait."""
+        with self._lock:
+            if self._thread is not None:
+                try:
+                    self._queue.put_nowait(None)
+                except Full:  # a hook hangs; its thread is a daemon's
+                    log.warning("%d events were not told to hooks at the end", self._queue.qsize())
+
+    def join(self, timeout: float) -> bool:
+        """Wait until all has been told; whether it has."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _put(self, event: JobEvent) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="fairchild-hooks", daemon=True)
+                self._thread.start()
+        try:
+            self._queue.put_nowait(event)
+        except Full:
+            self.dropped += 1
+            if self.dropped in (1, 100) or self.dropped % 10_000 == 0:
+                log.warning("hooks are too slow: %d events have been dropped", self.dropped)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                event = self._queue.get(timeout=60.0)
+            except Empty:
+                continue
+            if event is None:
+                return
+            self.hooks.call(event)
+
+
+def _event(name: str, attempt: Attempt, ended: Ended | None = None) -> JobEvent:
+    claimed = attempt.claimed
+    return JobEvent(
+        event=name,
+        job_id=claimed.job_id,
+        task=claimed.task,
+        queue=claimed.queue,
+        tenant=claimed.tenant,
+        workflow_id=claimed.workflow_id,
+        attempt=claimed.attempt,
+        max_attempts=claimed.max_attempts,
+        seconds=attempt.seconds if ended is not None else 0.0,
+        error=None if ended is None else ended.error,
+        reason=None if ended is None else ended.reason,
+    )
