@@ -22,8 +22,9 @@ class JobEvent:
     """What an attempt came to, or that it starts."""
 
     event: str
-    """``job_started``, ``job_completed``, ``job_failed`` (for good), ``job_retrying`` (it is due again later),
-    ``job_waiting`` (for other jobs), ``job_ready`` (given back, nothing spent) or ``job_cancelled``."""
+    """``job_started``, ``job_completed``, ``job_failed`` (for good), ``job_retrying`` (an attempt is spent, and
+    there will be another), ``job_waiting`` (for other jobs), ``job_ready`` (snoozed or given back, nothing is spent) or
+    ``job_cancelled``."""
     job_id: UUID
     task: str
     queue: str

@@ -102,18 +102,15 @@ class Overview:
     def timings(self, minutes: int = 60, queue: str | None = None, task: str | None = None) -> list[dict[str, Any]]:
         """``[{queue, task, inserted, completed, failed, cancelled, wait, run}, ...]`` of the last ``minutes``.
 
-        ``wait`` (from available to claimed) and ``run`` are ``{count, p50, p95, p99, buckets}`` of attempts, in
-        seconds, with buckets as in fairchild/rules/histogram.py.
+        ``wait`` (from available to claimed) and ``run`` are ``{count, seconds, p50, p95, p99, buckets}`` of attempts:
+        their number, sum and percentiles in seconds, and buckets as in fairchild/rules/histogram.py.
         """
         _check_minutes(minutes)
-        return [
-            {
-                "queue": each.queue, "task": each.task, "inserted": each.inserted, "completed": each.completed,
-                "failed": each.failed, "cancelled": each.cancelled, "wait": _shape(each.waits),
-                "run": _shape(each.runs),
-            }
-            for each in self.ask(lambda link: history.read_timings(link, minutes, queue, task))
-        ]  # fmt: skip
+        return [_timing(each) for each in self.ask(lambda link: history.read_timings(link, minutes, queue, task))]
+
+    def totals(self) -> list[dict[str, Any]]:
+        """As ``timings``, of all time: numbers that only grow, whatever is deleted or retried."""
+        return [_timing(each) for each in self.ask(history.read_totals)]
 
     def ended_by_queue(self, minutes: int) -> dict[str, list[int]]:
         """How many jobs of each queue ended in each of the last ``minutes``, the one at hand last."""
@@ -272,9 +269,17 @@ def _check_minutes(minutes: int) -> None:
         raise UsageError(f"minutes is a number from 1 to {MAX_MINUTES}, got {minutes}")
 
 
+def _timing(found: history.Timing) -> dict[str, Any]:
+    return {
+        "queue": found.queue, "task": found.task, "inserted": found.inserted, "completed": found.completed,
+        "failed": found.failed, "cancelled": found.cancelled, "wait": _shape(found.waits), "run": _shape(found.runs),
+    }  # fmt: skip
+
+
 def _shape(counts: list[int]) -> dict[str, Any]:
-    quantiles = {f"p{share}": histogram.quantile(counts, share / 100) for share in (50, 95, 99)}
-    return {"count": sum(counts), **quantiles, "buckets": counts}
+    buckets, seconds = histogram.split(counts)
+    quantiles = {f"p{share}": histogram.quantile(buckets, share / 100) for share in (50, 95, 99)}
+    return {"count": sum(buckets), "seconds": seconds, **quantiles, "buckets": list(buckets)}
 
 
 def _uuid(value: UUID | str | None) -> UUID | None:

@@ -17,7 +17,7 @@ import msgspec
 from fairchild.db import wake
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
-from fairchild.rules.histogram import BUCKETS, add
+from fairchild.rules.histogram import add, empty
 
 # Every worker, with a beat, if it ran anything. One row for each task it ran.
 ADD_TIMINGS = Sql(
@@ -76,23 +76,8 @@ SELECT m.minute, j.queue, j.task, count(*)
 UNION ALL
 SELECT minute, '', '', 0 FROM m""",
 )
-# Rows that belong together become one: soon after their minute, and by the hour after two days.
-COMPACT = Sql(
-    "compact_minutes",
-    """
-WITH keys AS MATERIALIZED (
-  (SELECT minute, queue, task, minute AS target FROM {minutes}
-    WHERE minute >= statement_timestamp() - interval '15 minutes'
-      AND minute < date_trunc('minute', statement_timestamp()) - interval '3 minutes'
-    GROUP BY minute, queue, task HAVING count(*) > 1)
-  UNION ALL
-  (SELECT DISTINCT minute, queue, task, date_trunc('hour', minute) FROM {minutes}
-    WHERE minute < date_trunc('hour', statement_timestamp()) - interval '2 days'
-      AND minute <> date_trunc('hour', minute) LIMIT 5000)),
-gone AS (
-  DELETE FROM {minutes} m USING keys k WHERE m.minute = k.minute AND m.queue = k.queue AND m.task = k.task
-  RETURNING k.target AS minute, m.queue, m.task, m.inserted, m.completed, m.failed, m.cancelled, m.waits, m.runs),
-sums AS (
+# Rows of `gone` that are of one minute, queue and task become one.
+_SUM_UP = """sums AS (
   SELECT minute, queue, task, sum(inserted) AS inserted, sum(completed) AS completed, sum(failed) AS failed,
          sum(cancelled) AS cancelled FROM gone GROUP BY minute, queue, task),
 buckets AS (
@@ -109,9 +94,56 @@ shapes AS (
     FROM buckets GROUP BY minute, queue, task)
 INSERT INTO {minutes} (minute, queue, task, inserted, completed, failed, cancelled, waits, runs)
 SELECT minute, queue, task, inserted, completed, failed, cancelled, waits, runs
-  FROM sums LEFT JOIN shapes USING (minute, queue, task)""",
+  FROM sums LEFT JOIN shapes USING (minute, queue, task)"""
+# Rows that belong together become one: soon after their minute, and by the hour after two days.
+COMPACT = Sql(
+    "compact_minutes",
+    """
+WITH keys AS MATERIALIZED (
+  (SELECT minute, queue, task, minute AS target FROM {minutes}
+    WHERE minute >= statement_timestamp() - interval '15 minutes'
+      AND minute < date_trunc('minute', statement_timestamp()) - interval '3 minutes'
+    GROUP BY minute, queue, task HAVING count(*) > 1)
+  UNION ALL
+  (SELECT DISTINCT minute, queue, task, date_trunc('hour', minute) FROM {minutes}
+    WHERE minute < date_trunc('hour', statement_timestamp()) - interval '2 days'
+      AND minute <> date_trunc('hour', minute) LIMIT 5000)),
+gone AS (
+  DELETE FROM {minutes} m USING keys k WHERE m.minute = k.minute AND m.queue = k.queue AND m.task = k.task
+  RETURNING k.target AS minute, m.queue, m.task, m.inserted, m.completed, m.failed, m.cancelled, m.waits, m.runs),
+"""
+    + _SUM_UP,
 )
-FORGET = Sql("forget_minutes", "DELETE FROM {minutes} WHERE minute < statement_timestamp() - interval '90 days'")
+# What the totals do not hold yet and will not change any more is added to them. They are kept in rows of their own, of
+# the minute 'epoch'; the one of no queue and no task says up to when, in seconds.
+_MARK = """
+mark AS MATERIALIZED (
+  SELECT coalesce((SELECT to_timestamp(inserted) FROM {minutes} WHERE minute = 'epoch' AND task = ''), 'epoch') AS low,
+         least(date_trunc('minute', statement_timestamp()) - interval '5 minutes',
+               (SELECT min(minute) FROM {counters} WHERE minute > 'epoch') - interval '1 minute') AS high)"""
+ADD_TO_TOTALS = Sql(
+    "add_to_totals",
+    "WITH"
+    + _MARK
+    + """,
+old AS (
+  DELETE FROM {minutes} WHERE minute = 'epoch' AND (SELECT low < high FROM mark)
+  RETURNING minute, queue, task, inserted, completed, failed, cancelled, waits, runs),
+marked AS (
+  INSERT INTO {minutes} (minute, queue, task, inserted)
+  SELECT 'epoch', '', '', extract(epoch FROM high)::bigint FROM mark WHERE low < high),
+gone AS (
+  SELECT * FROM old WHERE task <> ''
+  UNION ALL
+  SELECT 'epoch', queue, task, inserted, completed, failed, cancelled, waits, runs FROM {minutes}
+   WHERE minute > (SELECT low FROM mark) AND minute <= (SELECT high FROM mark) AND task <> ''),
+"""
+    + _SUM_UP,
+)
+FORGET = Sql(
+    "forget_minutes",
+    "DELETE FROM {minutes} WHERE minute > 'epoch' AND minute < statement_timestamp() - interval '90 days'",
+)
 
 # A page, at most once a second. What is over but not moved yet, and the minute at hand, are still in counters.
 _KNOWN = """
@@ -165,6 +197,20 @@ SELECT queue, task, sum(inserted)::bigint, sum(completed)::bigint, sum(failed)::
  GROUP BY queue, task ORDER BY queue, task""",
 )
 
+# Whoever collects metrics, some times a minute.
+READ_TOTALS = Sql(
+    "read_totals",
+    "WITH"
+    + _MARK
+    + """
+SELECT queue, task, inserted::bigint, completed::bigint, failed::bigint, cancelled::bigint, waits, runs FROM {minutes}
+ WHERE task <> '' AND (minute = 'epoch' OR minute > (SELECT low FROM mark))
+UNION ALL
+SELECT queue, task, 0, CASE WHEN state = 'completed' THEN n ELSE 0 END, CASE WHEN state = 'failed' THEN n ELSE 0 END,
+       CASE WHEN state = 'cancelled' THEN n ELSE 0 END, NULL, NULL
+  FROM {counters} WHERE minute > 'epoch' AND n > 0""",
+)
+
 
 class Point(NamedTuple):
     """What happened from ``minute`` on, in one minute or some. ``inserted`` is None until it has been counted."""
@@ -203,6 +249,7 @@ def roll_up(link: Link) -> bool:
         link.rows(MOVE_COUNTS)
         link.rows(COUNT_INSERTED)
         link.rows(COMPACT)
+        link.rows(ADD_TO_TOTALS)
         link.rows(FORGET)
     return True
 
@@ -225,10 +272,24 @@ def read_timings(link: Link, minutes: int, queue: str | None, task: str | None) 
     """What each task did in each queue in the last ``minutes``."""
     found = []
     for *first, shapes in link.rows(READ_TIMINGS, {"minutes": minutes, "queue": queue, "task": task}):
-        waits, runs = [0] * BUCKETS, [0] * BUCKETS
+        waits, runs = empty(), empty()
         parts: list[Any] = [] if shapes is None else msgspec.json.decode(shapes)
         for some_waits, some_runs in parts:
             add(waits, some_waits)
             add(runs, some_runs)
         found.append(Timing._make([*first, waits, runs]))
     return found
+
+
+def read_totals(link: Link) -> list[Timing]:
+    """What each task has done in each queue since the tables were made; these numbers only grow."""
+    found: dict[tuple[str, str], Timing] = {}
+    for queue, task, *counts, waits, runs in link.rows(READ_TOTALS):
+        own = found.get((queue, task)) or Timing(queue, task, 0, 0, 0, 0, empty(), empty())
+        add(own.waits, waits or ())
+        add(own.runs, runs or ())
+        found[queue, task] = own._replace(
+            inserted=own.inserted + counts[0], completed=own.completed + counts[1],
+            failed=own.failed + counts[2], cancelled=own.cancelled + counts[3],
+        )  # fmt: skip
+    return [found[key] for key in sorted(found)]

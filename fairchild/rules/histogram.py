@@ -1,6 +1,7 @@
 """Durations as counts in buckets that double: fine enough for percentiles, and sums of them are sums of counts.
 
-Bucket 0 is below one millisecond, bucket n below ``2 ** n`` milliseconds, the last one open.
+Bucket 0 is below one millisecond, bucket n below ``2 ** n`` milliseconds, the last one open. Behind the counts stands
+the sum of all durations, in microseconds.
 """
 
 from __future__ import annotations
@@ -8,6 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 BUCKETS = 26
+
+
+def empty() -> list[int]:
+    """No durations."""
+    return [0] * (BUCKETS + 1)
+
+
+def note(counts: list[int], seconds: float) -> None:
+    """Count one duration."""
+    counts[bucket(seconds)] += 1
+    counts[BUCKETS] += max(0, int(seconds * 1e6))
+
+
+def split(counts: Sequence[int]) -> tuple[Sequence[int], float]:
+    """The counts by bucket, and the sum of the durations in seconds."""
+    return counts[:BUCKETS], sum(counts[BUCKETS:]) / 1e6
 
 
 def bucket(seconds: float) -> int:

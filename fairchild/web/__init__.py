@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from flask import Blueprint
 
 from fairchild.client import Fairchild
-from fairchild.web import api, problems, stream
+from fairchild.web import api, metrics, problems, stream
 from fairchild.web.auth import Authorize, Gate, Redact, Who
 
 __all__ = ["create_blueprint", "Gate"]
@@ -46,6 +46,7 @@ def create_blueprint(
     blueprint.after_request(gate.add_headers)
     problems.add_to(blueprint)
     known = api.add_to(blueprint, fc, gate)
+    metrics.add_to(known)
     if streams:
         stream.add_to(known, stream.SLOTS if streams is True else streams)
     if ui and find_spec("fairchild.web.pages") is not None:

@@ -13,13 +13,8 @@ from fairchild.worker.attempt import Attempt
 MAX_WAITING = 10_000
 """Events that wait to be told; further ones are dropped, and counted."""
 _EVENTS = {
-    "completed": "job_completed",
-    "failed": "job_failed",
-    "cancelled": "job_cancelled",
-    "due": "job_retrying",
-    "waiting": "job_waiting",
-    "ready": "job_ready",
-}
+    "completed": "job_completed", "failed": "job_failed", "cancelled": "job_cancelled", "waiting": "job_waiting",
+}  # fmt: skip
 
 log = logging.getLogger("fairchild.hooks")
 
@@ -44,7 +39,8 @@ class Reporter:
         if not self.hooks:
             return
         for ended, attempt in done:
-            name = "job_cancelled" if ended.job_id in applied.stopped else _EVENTS[ended.state]
+            again = "job_retrying" if ended.spent else "job_ready"
+            name = "job_cancelled" if ended.job_id in applied.stopped else _EVENTS.get(ended.state, again)
             if name in self.hooks and ended.job_id not in applied.lost:
                 self._put(_event(name, attempt, ended))
 

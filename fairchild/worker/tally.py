@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from fairchild.rules.histogram import BUCKETS, bucket
+from fairchild.rules.histogram import add, empty, note
 
 Counts = dict[tuple[str, str], tuple[list[int], list[int]]]
 
@@ -25,9 +25,9 @@ class Tally:
         with self._lock:
             counts = self._counts.get((queue, task))
             if counts is None:
-                counts = self._counts[queue, task] = ([0] * BUCKETS, [0] * BUCKETS)
-            counts[0][bucket(waited)] += 1
-            counts[1][bucket(ran)] += 1
+                counts = self._counts[queue, task] = (empty(), empty())
+            note(counts[0], waited)
+            note(counts[1], ran)
 
     def take(self) -> Counts:
         """(waits, runs) by (queue, task)."""
@@ -39,7 +39,6 @@ class Tally:
         """Note again what was taken and could not be written."""
         with self._lock:
             for key, (waits, runs) in counts.items():
-                own = self._counts.setdefault(key, ([0] * BUCKETS, [0] * BUCKETS))
-                for number in range(BUCKETS):
-                    own[0][number] += waits[number]
-                    own[1][number] += runs[number]
+                own = self._counts.setdefault(key, (empty(), empty()))
+                add(own[0], waits)
+                add(own[1], runs)
