@@ -689,14 +689,19 @@ def translate(error: psycopg.Error) -> StoreError:
     return StoreError(f"the database refused the statement: {text}")
 
 
-def retrying(step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05) -> T:
-    """Run ``step``, which may be repeated, until it succeeds or fails for good; full jitter between tries."""
+def retrying(
+    step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05, possible: Callable[[], bool] = lambda: True
+) -> T:
+    """Run ``step``, which may be repeated, until it succeeds or fails for good; full jitter between tries.
+
+    ``possible``: asked after a failure, whether another try can succeed at all.
+    """
     delay = first_delay
     for left in range(tries - 1, -1, -1):
         try:
             return step()
         except (StoreError, psycopg.Error) as error:
-            if left == 0 or not is_transient(error):
+            if left == 0 or not is_transient(error) or not possible():
                 raise
         time.sleep(random.uniform(0, delay))
         delay *= 3
@@ -705,4 +710,6 @@ def retrying(step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05
 
 def again(link: Link, step: Callable[[], T]) -> T:
     """Run a transaction of ours, again if it met a deadlock. What is part of the caller's is the caller's to repeat."""
-    return retrying(step) if link.owned and link.idle else step()
+    if not (link.owned and link.idle):
+        return step()
+    return retrying(step, possible=lambda: not link.connection.closed)

@@ -16,6 +16,8 @@ import pytest
 
 from fairchild import Fairchild, NoResult, Registry, Task, get_fairchild
 from fairchild.db import connect
+from fairchild.db.connect import Link, again
+from fairchild.db.statement import Sql
 from fairchild.errors import ConfigError, DatabaseUnavailable, NotConnected, SchemaError, StoreError
 from fairchild.testing import databases
 from tests.support.app import App
@@ -293,3 +295,16 @@ def test_a_client_leaves_no_session_open_in_a_transaction(app: App, add: Task[..
         return int(row[0])
 
     assert eventually(lambda: open_transactions() == 0)
+
+
+def test_a_transaction_is_not_tried_again_on_a_connection_that_is_lost(app: App) -> None:
+    tries = []
+
+    def lost(link: Link) -> None:
+        tries.append(1)
+        link.connection.close()
+        link.rows(Sql("nothing", "SELECT 1"))
+
+    with pytest.raises(StoreError), app.client.database.link() as link:
+        again(link, lambda: lost(link))
+    assert tries == [1]
