@@ -26,6 +26,7 @@ from fairchild.db.connect import is_reply_lost, is_transient, was_cancelled, was
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.journal import Progress
 from fairchild.db.lease import MAX_LOSSES
+from fairchild.db.stacks import Frame
 from fairchild.db.unit import CommitUnknown, Unit
 from fairchild.db.xcom import Change
 from fairchild.durable import Durable
@@ -83,8 +84,12 @@ Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
 class Elsewhere(Protocol):
     """Another process in which an attempt runs."""
 
+    @property
+    def pid(self) -> int: ...
     def ask(self, kind: str, message: str) -> None: ...
     def kill(self) -> None: ...
+    def ask_frames(self) -> None: ...
+    def frames(self, seconds: float) -> list[Frame] | None: ...
 
 
 class Attempt:
@@ -115,6 +120,10 @@ class Attempt:
         self.seconds = 0.0
         self.released = False
         """Given back while it still ran: whatever it comes to is dropped. Under the pool's lock."""
+        self.runner: int | None = None
+        """The runner thread that has it."""
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        """What it runs, if its task is one."""
         self.elsewhere: Elsewhere | None = None
         """Where it runs while it does not run in this process."""
         self._asked: tuple[str, str] | None = None
@@ -132,6 +141,11 @@ class Attempt:
         self._unopened: StoreError | None = None
         self.applied: Applied | None = None
         """What recording it came to, if that was done in the task's own transaction."""
+
+    @property
+    def thread(self) -> int | None:
+        """Where its task runs now, in this process."""
+        return self._thread
 
     def interrupt(self, kind: str, message: str) -> None:
         """Ask the task to stop, now or as soon as it starts; see ``CurrentJob.check``."""
@@ -383,6 +397,7 @@ class Attempt:
     def _await(self, coroutines: CoroutineLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
         answer, stop = coroutines.start(coroutine, self.current())
         self._stop_coroutine = stop
+        self.coroutine = coroutine
         try:
             return answer.result()
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
@@ -390,6 +405,8 @@ class Attempt:
             if interrupt is None:
                 raise
             raise interrupt from None
+        finally:
+            self.coroutine = None
 
     def _closed(self, task: Task[Any, Any], ended: Ended, started: float) -> Ended:
         self._close()

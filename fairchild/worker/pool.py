@@ -215,6 +215,7 @@ class Pool:
             if attempt.released:
                 return False
             attempt.running = True
+            attempt.runner = threading.get_ident()
             self._busy += 1
         ended = self._attempt(attempt)
         dropped = self._over(attempt, time.monotonic() - started)
@@ -230,6 +231,7 @@ class Pool:
         with self._lock:
             if attempt.running:
                 attempt.running = False
+                attempt.runner = None
                 self._busy -= 1
                 self.stuck -= attempt.stuck
             attempt.ended = attempt.ran = True

@@ -15,6 +15,7 @@ from fairchild.job import Job, JobState, LogLine
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
+from fairchild.web.pages import stacks
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
@@ -129,6 +130,7 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
         "more_children": children.cursor is not None,
         "logs": _logs(site, job),
         "worker": worker,
+        "seen": stacks.of_job(site, job),
         "again": _again(job, shown),
         "quoted": quoted,
     }  # fmt: skip
