@@ -13,9 +13,11 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
+from fairchild.client.insight import ErrorGroup
 from fairchild.client.workflows import Workflow
 from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError, WorkerSilent
 from fairchild.job import LEVELS, JobState
+from fairchild.rules.fingerprint import without_details
 from fairchild.web import openapi
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
 from fairchild.web.operations import MAX_LIMIT, Api, Schema, as_json, invalid, read_id
@@ -304,6 +306,11 @@ def _whole(api: Api) -> None:
         """The tasks that live workers know."""
         return {"tasks": fc.known_tasks()}
 
+    @api.add("GET", "/api/errors", VIEW)
+    def errors() -> Any:
+        """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
+        return {"errors": [_shown_error(api.gate, each) for each in fc.insight.errors()]}
+
     @api.add("GET", "/api/audit", "tokens:edit", query={"limit": LIMIT, "cursor": {"type": "integer", "minimum": 1}})
     def audit(query: dict[str, Any]) -> Any:
         """Who did what through the API and the pages, newest first."""
@@ -320,6 +327,14 @@ def _whole(api: Api) -> None:
             if name in checks and not checks[name]["ok"]:
                 checks[name]["detail"] = detail
         return as_json({"ok": good, "checks": checks}, 200 if good else 503)
+
+
+def _shown_error(gate: Gate, group: ErrorGroup) -> dict[str, Any]:
+    hours = group.by_hour()
+    shown = {**group._asdict(), "hours": hours, "pattern": None}
+    if not gate.allows("payload:read"):
+        return {**shown, "message": None}
+    return {**shown, "pattern": None if group.message is None else without_details(group.message)}
 
 
 def _queues(api: Api) -> None:

@@ -44,6 +44,7 @@ from fairchild.errors import (
 from fairchild.future import Ref
 from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
+from fairchild.rules.fingerprint import fingerprint
 from fairchild.rules.replay import Entry, History
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
@@ -60,6 +61,8 @@ MAX_TRACEBACK = 32_000
 ASK_AGAIN_SECONDS = 1.0
 WRITE_SECONDS = 30.0
 """How long a step tries to keep its value while the database is away."""
+FAILURES = ("error", "timeout", "invalid_args", "upstream_failed")
+"""Kinds of errors that are grouped by a fingerprint."""
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
 _forks = 0
@@ -137,6 +140,8 @@ class Attempt:
         self.interrupted_at: float | None = None
         """When an interrupt was raised in it first."""
         self.stuck = False
+        self._module = ""
+        """Of the task, if it runs here."""
         self._unit: Unit | None = None
         self._unopened: StoreError | None = None
         self.applied: Applied | None = None
@@ -212,6 +217,7 @@ class Attempt:
     def run(self, task: Task[Any, Any], coroutines: CoroutineLoop, watch: Watch) -> Ended:
         """Run the task and say what it came to. Never raises."""
         self._watch = watch
+        self._module = str(task.fn.__module__)
         started = time.monotonic()
         try:
             try:
@@ -647,7 +653,7 @@ class Attempt:
         return self._ended("failed", reason="error", error=self._entry(Discard(message), "error"))
 
     def _entry(self, error: BaseException, kind: str) -> dict[str, Any]:
-        return {
+        entry = {
             "attempt": self.claimed.attempt,
             "kind": kind,
             "type": None if isinstance(error, Ending) else _bounded(type(error).__qualname__, 255),
@@ -655,6 +661,9 @@ class Attempt:
             "traceback": _trace(error) if kind in ("error", "timeout") and not isinstance(error, Ending) else None,
             "worker": self.worker,
         }
+        if kind in FAILURES and not isinstance(error, Ending):
+            entry["fingerprint"] = fingerprint(error, self.claimed.task, self._module, placed=kind != "timeout")
+        return entry
 
     def _extra(self) -> dict[str, Any]:
         claimed = self.claimed

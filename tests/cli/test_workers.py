@@ -48,9 +48,9 @@ def test_stacks_are_printed_for_people_and_programs(fairchild: Fairchild, fairch
             "workers"
         ]
         assert "MainThread" in [each["name"] for each in found["threads"]]
-    done = command("workers", "stacks", "one", folder=folder, url=fairchild_db)
+    done = command("workers", "stacks", "two", folder=folder, url=fairchild_db)
     assert done.returncode == 2
-    assert "'one'" in done.stderr
+    assert "'two'" in done.stderr
 
 
 def test_a_worker_that_does_not_answer_is_an_error(fairchild: Fairchild, fairchild_db: str, folder: Path) -> None:

@@ -95,11 +95,6 @@ def find(site: Site, id: str) -> Job:
     return found
 
 
-def quoted(value: str) -> str:
-    """A value as the filter language writes it."""
-    return str(Term("task", (value,))).partition(":")[2]
-
-
 def _shown(site: Site, job: Job) -> dict[str, Any]:
     job, shown = site.visible(job)
     error = job.errors[-1] if job.errors else None
@@ -132,12 +127,15 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
         "worker": worker,
         "seen": stacks.of_job(site, job),
         "again": _again(job, shown),
-        "quoted": quoted,
+        "quoted": words.quoted,
     }  # fmt: skip
 
 
 def _others(job: Job) -> str:
-    kind = (job.errors[-1] if job.errors else {}).get("type")
+    entry = job.errors[-1] if job.errors else {}
+    if entry.get("fingerprint"):
+        return f"state:failed fp:{entry['fingerprint']}"
+    kind = entry.get("type")
     return f"state:failed {Term('task', (job.task,))}" + (f" {Term('error', (kind,))}" if kind else "")
 
 
