@@ -10,9 +10,9 @@ import pytest
 from fairchild.rules.fingerprint import fingerprint, without_details
 
 
-def raised(call: Callable[[], Any]) -> BaseException:
+def raised(call: Callable[..., Any], *args: Any) -> BaseException:
     try:
-        call()
+        call(*args)
     except BaseException as error:  # noqa: BLE001 - that is what is wanted
         return error
     raise AssertionError("it raised nothing")
@@ -30,7 +30,7 @@ PAY = "def pay(n):\n    raise ValueError(n)\ndef charge(n):\n    return pay(n)\n
 def test_a_fingerprint_is_the_same_whatever_line_message_and_folder() -> None:
     here = loaded(PAY, "/srv/one/shop.py", "shop")
     there = loaded("\n\n# moved\n" + PAY, "/srv/two/shop.py", "shop")
-    prints = {fingerprint(raised(lambda s=s, n=n: s["charge"](n)), "t") for s in (here, there) for n in (1, 2)}
+    prints = {fingerprint(raised(s["charge"], n), "t") for s in (here, there) for n in (1, 2)}
     assert len(prints) == 1
     (found,) = prints
     assert len(found) == 12
@@ -41,9 +41,9 @@ def test_task_type_and_function_each_make_another() -> None:
     shop = loaded(
         PAY + "def other(n):\n    raise ValueError(n)\ndef kind(n):\n    raise KeyError(n)", "/srv/shop.py", "shop"
     )
-    errors = [raised(lambda name=name: shop[name](1)) for name in ("pay", "other")]
+    errors = [raised(shop[name], 1) for name in ("pay", "other")]
     prints = [fingerprint(each, task) for each in errors for task in ("a", "b")]
-    prints.append(fingerprint(raised(lambda: shop["kind"](1)), "a"))
+    prints.append(fingerprint(raised(shop["kind"], 1), "a"))
     prints.append(fingerprint(errors[0], "a", placed=False))
     assert len(set(prints)) == len(prints)
 
@@ -55,14 +55,14 @@ def test_task_type_and_function_each_make_another() -> None:
 def test_frames_of_libraries_do_not_count(file: str) -> None:
     library = loaded("def one(n):\n    raise ValueError(n)\ndef two(n):\n    return one(n)", file, "lib")
     shop = loaded("def pay(call):\n    call(1)", "/srv/shop.py", "shop")
-    first, second = (raised(lambda name=name: shop["pay"](library[name])) for name in ("one", "two"))
+    first, second = (raised(shop["pay"], library[name]) for name in ("one", "two"))
     assert fingerprint(first, "t") == fingerprint(second, "t")
     assert fingerprint(first, "t") != fingerprint(first, "t", placed=False)
 
 
 def test_a_task_of_an_installed_package_has_that_package_for_its_project() -> None:
     app = loaded(PAY + "def other(n):\n    raise ValueError(n)", "/env/site-packages/app/tasks.py", "app.tasks")
-    first, second = (raised(lambda name=name: app[name](1)) for name in ("pay", "other"))
+    first, second = (raised(app[name], 1) for name in ("pay", "other"))
     assert fingerprint(first, "t") == fingerprint(second, "t")
     assert fingerprint(first, "t", "app.main") != fingerprint(second, "t", "app.main")
 
