@@ -70,6 +70,14 @@ class UnknownWorker(UsageError, LookupError):
     """No worker that is at work has this id or name."""
 
 
+class WorkerSilent(FairchildError, TimeoutError):
+    """A worker did not answer in time. ``answered`` is what others of that name have said."""
+
+    def __init__(self, message: str, answered: list[Any]) -> None:
+        super().__init__(message)
+        self.answered = answered
+
+
 class FutureUsedAsValue(UsageError, TypeError):
     """A Future was used as if it were the value it stands for."""
 

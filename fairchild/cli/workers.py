@@ -1,4 +1,4 @@
-"""``fairchild workers list | pause | resume | stop``."""
+"""``fairchild workers list | pause | resume | stop | stacks``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ All = Annotated[bool, option("--all", env="WORKERS_ALL", help="All workers.")]
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    group = typer.Typer(help="See who works, and pause, resume or stop workers from afar.", rich_markup_mode=None)
+    group = typer.Typer(
+        help="See who works and where, and pause, resume or stop workers from afar.", rich_markup_mode=None
+    )
     group.command(name="list")(list_workers)
     group.command()(pause)
     group.command()(resume)
     group.command()(stop)
+    group.command()(stacks)
     app.add_typer(group, name="workers")
 
 
@@ -76,6 +79,33 @@ def stop(
     """Let workers end their jobs and stop, as SIGTERM does."""
     with connected(database_url, schema) as client:
         _change(client, client.workers.stop, workers, everyone, json)
+
+
+def stacks(
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="Its id or name, as `list` shows them.")],
+    timeout: Annotated[
+        float, option("--timeout", env="WORKERS_TIMEOUT", help="Seconds that it gets to answer.")
+    ] = 10.0,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Where each thread of a worker is now, and the job that it runs."""
+    from fairchild.errors import WorkerSilent  # noqa: PLC0415 - help comes first
+
+    silent = None
+    with connected(database_url, schema) as client:
+        try:
+            found = client.workers.stacks(worker, timeout)
+        except WorkerSilent as error:
+            silent, found = error, error.answered
+    if json:
+        print_json({"workers": [each.to_dict() for each in found]})
+    else:
+        for each in found:
+            print(each)
+    if silent is not None:
+        raise silent
 
 
 def _change(

@@ -28,8 +28,13 @@ class Insight:
         return self._client.ask(insight.database_time)
 
     def errors(self) -> list[ErrorGroup]:
-        """The newest failures by task and kind of exception, the latest first."""
+        """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
         return self._client.ask(insight.error_groups)
+
+    def error(self, fingerprint: str) -> ErrorGroup | None:
+        """One of those groups."""
+        found = self._client.ask(lambda link: insight.error_groups(link, fingerprint))
+        return found[0] if found else None
 
     def longest_running(self, limit: int = 5) -> list[Job]:
         """The jobs that have run longest."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from fairchild.db.connect import Link
+from fairchild.db.search import FINGERPRINT
 from fairchild.db.statement import PREFIX, Sql
 
 ERRORS_READ = 5000
@@ -17,19 +18,22 @@ NEXT_READ = 5000
 
 DATABASE_TIME = Sql("database_time", "SELECT statement_timestamp()")
 
-# The newest failed jobs by index fairchild_jobs_by_reason, of a day at most, by exception and task.
+# The newest failed jobs by index fairchild_jobs_by_reason, by the fingerprint of what ended them; all, or one of them.
 ERROR_GROUPS = Sql(
     "error_groups",
     f"""
 WITH failed AS MATERIALIZED (
   SELECT id, task, tenant, ended_at, errors -> -1 AS error FROM {{jobs}}
-   WHERE reason IS NOT NULL AND state = 'failed' ORDER BY id DESC LIMIT {ERRORS_READ})
-SELECT left(md5(task || ' ' || coalesce(error ->> 'type', error ->> 'kind', '')), 12), task,
+   WHERE reason IS NOT NULL AND state = 'failed' ORDER BY id DESC LIMIT {ERRORS_READ}),
+printed AS (
+  SELECT *, {FINGERPRINT.format(error="error", task="task")} AS fp FROM failed)
+SELECT fp, task,
        coalesce(error ->> 'type', error ->> 'kind', 'failed'),
        left((array_agg(error ->> 'message' ORDER BY id DESC))[1], 300),
        count(*), min(ended_at), max(ended_at), (array_agg(id ORDER BY id DESC))[1], count(DISTINCT tenant),
        array_agg(least(greatest(23 - floor(extract(epoch FROM statement_timestamp() - ended_at) / 3600), -1), 23)::int)
-  FROM failed GROUP BY 1, 2, 3 ORDER BY max(ended_at) DESC LIMIT 100""",
+  FROM printed WHERE fp = %(fingerprint)s::text OR %(fingerprint)s::text IS NULL
+ GROUP BY 1, 2, 3 ORDER BY max(ended_at) DESC LIMIT 100""",
 )
 
 # Who has run longest. fairchild_claims holds no more rows than workers have threads.
@@ -62,12 +66,13 @@ SELECT relname, greatest(n_live_tup, 0), n_dead_tup, pg_total_relation_size(reli
 
 
 class ErrorGroup(NamedTuple):
-    """Failed jobs of one task that ended with the same kind of exception."""
+    """Failed jobs that ended by the same error, as rules/fingerprint.py says what that is."""
 
     fingerprint: str
     task: str
     type: str
     message: str | None
+    """Of the newest of them."""
     jobs: int
     first_at: datetime
     last_at: datetime
@@ -118,9 +123,9 @@ def database_time(link: Link) -> datetime:
     return moment
 
 
-def error_groups(link: Link) -> list[ErrorGroup]:
-    """The newest failures by exception and task, the latest first."""
-    return [ErrorGroup(*row) for row in link.rows(ERROR_GROUPS)]
+def error_groups(link: Link, fingerprint: str | None = None) -> list[ErrorGroup]:
+    """The newest failures by their fingerprints, the latest first; of one fingerprint if it is given."""
+    return [ErrorGroup(*row) for row in link.rows(ERROR_GROUPS, {"fingerprint": fingerprint})]
 
 
 def longest_running(link: Link, limit: int) -> list[UUID]:

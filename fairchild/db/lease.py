@@ -61,7 +61,7 @@ BEAT = Sql(
     """
 UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
  WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
-RETURNING state""",
+RETURNING state, coalesce(stacks_asked_at > coalesce(stacks_at, '-infinity'), false)""",
 )
 
 # After each beat, and at once when somebody has asked for a job to stop. claims holds what runs now.
@@ -197,6 +197,14 @@ class Session(NamedTuple):
     metadata: dict[str, Any]
 
 
+class Heard(NamedTuple):
+    """What a session hears with a beat."""
+
+    state: str
+    stacks: bool
+    """Somebody wants to know where its threads are; see db/stacks.py."""
+
+
 class Watched(NamedTuple):
     """A session as an observer sees it."""
 
@@ -213,10 +221,10 @@ def open_session(link: Link, session: Session) -> None:
     link.rows(OPEN_SESSION, params)
 
 
-def beat(link: Link, session: UUID) -> str | None:
-    """Count one more beat; the session's state. None: it was declared dead."""
+def beat(link: Link, session: UUID) -> Heard | None:
+    """Count one more beat; how the session is, and what is asked of it. None: it was declared dead."""
     rows = link.rows(BEAT, {"id": session})
-    return rows[0][0] if rows else None
+    return Heard(*rows[0]) if rows else None
 
 
 def asked(link: Link, session: UUID) -> list[tuple[UUID, UUID, str]]:

@@ -17,6 +17,11 @@ from fairchild.db.statement import Sql
 from fairchild.job import Job
 from fairchild.rules.query import EVER, RETRYING, Query, Term
 
+FINGERPRINT = (
+    "coalesce({error} ->> 'fingerprint',"
+    " left(md5({task} || ' ' || coalesce({error} ->> 'type', {error} ->> 'kind', '')), 12))"
+)
+"""Of an entry of ``errors``; from the task and the kind of error where it has none: lost jobs, and those of old."""
 FEW_READY = 5000
 _SLACK_HOURS = 1
 """By which the clock of whoever made an id may be off."""
@@ -161,6 +166,10 @@ _FRAGMENTS: dict[str, Callable[[Term, str], str]] = {
     "error": lambda _, name: (
         f"v.errors -> -1 ->> 'type' = ANY(%({name})s::text[]) OR EXISTS (SELECT FROM unnest(%({name})s::text[]) part"
         " WHERE strpos(lower(v.errors -> -1 ->> 'message'), lower(part)) > 0)"
+    ),
+    "fp": lambda _, name: (
+        f"v.errors -> -1 IS NOT NULL AND {FINGERPRINT.format(error='(v.errors -> -1)', task='v.task')}"
+        f" = ANY(%({name})s::text[])"
     ),
     "reason": _equal("reason"),
     "unique": _equal("unique_key"),

@@ -195,6 +195,9 @@ sessions = sa.Table(
     sa.Column("paused_at", _moment),
     sa.Column("ended_at", _moment),
     sa.Column("metadata", JSONB),
+    sa.Column("stacks_asked_at", _moment, comment="somebody wants to know where its threads are"),
+    sa.Column("stacks_at", _moment, comment="when it answered last"),
+    sa.Column("stacks", JSONB, comment="[{name, job, task, attempt, note, frames}, ...]: the answer"),
     sa.CheckConstraint(
         "state IN ('running', 'paused', 'draining', 'stopped', 'dead')", name="fairchild_sessions_state"
     ),

@@ -70,9 +70,9 @@ class WorkerInfo:
 
 
 # By a session's id or by a worker's name; the name of a worker of several processes stands for all of them.
-_CHOSEN = """EXISTS (SELECT 1 FROM unnest(%(names)s::text[]) n
+CHOSEN = """EXISTS (SELECT 1 FROM unnest(%(names)s::text[]) n
                  WHERE n = s.id::text OR n = s.name OR n || '.' = left(s.name, length(n) + 1))"""
-_LIVING = "s.state IN ('running', 'paused', 'draining')"
+LIVING = "s.state IN ('running', 'paused', 'draining')"
 
 # For people and pages: sessions are few, and claims holds what runs now.
 LIST_WORKERS = Sql(
@@ -80,7 +80,7 @@ LIST_WORKERS = Sql(
     """
 SELECT s.id, s.name, s.hostname, s.pid, s.queues,
        CASE WHEN """
-    + _LIVING
+    + LIVING
     + """ AND s.beat_at < statement_timestamp() - make_interval(secs => s.lease_seconds)
             THEN 'dead' ELSE s.state END,
        s.concurrency, coalesce(h.n, 0), s.started_at, s.beat_at, s.paused_at, s.ended_at, s.lease_seconds,
@@ -89,9 +89,9 @@ SELECT s.id, s.name, s.hostname, s.pid, s.queues,
   FROM {sessions} s LEFT JOIN {catalogs} c ON c.hash = s.catalog
   LEFT JOIN (SELECT session, count(*)::int AS n FROM {claims} GROUP BY session) h ON h.session = s.id
  WHERE (%(ended)s OR """
-    + _LIVING
+    + LIVING
     + ") AND (%(names)s::text[] IS NULL OR "
-    + _CHOSEN
+    + CHOSEN
     + """)
  ORDER BY s.name, s.started_at""",
 )
@@ -104,7 +104,7 @@ WITH changed AS (
      SET state = %(state)s,
          paused_at = CASE %(state)s WHEN 'paused' THEN statement_timestamp() WHEN 'draining' THEN s.paused_at END
    WHERE s.state = ANY(%(before)s::text[]) AND """
-    + _CHOSEN
+    + CHOSEN
     + """
   RETURNING s.id)
 SELECT pg_notify(%(channel)s, %(beat)s) FROM (SELECT count(*) AS n FROM changed) c WHERE c.n > 0""",

@@ -256,6 +256,12 @@ def _id(name: str, value: str) -> UUID:
     return found
 
 
+def _fingerprint(name: str, value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{12}", value):
+        raise UsageError(f"{name}: {value!r} is not an error's fingerprint (12 hex digits)")
+    return value
+
+
 def _whole(name: str, value: str) -> int:
     if not re.fullmatch(r"-?\d{1,9}", value, re.ASCII):
         raise UsageError(f"{name}: {value!r} is not a whole number")
@@ -302,6 +308,7 @@ _KINDS: dict[str, tuple[Callable[[str, str], Value], bool]] = {
     "priority": (_whole, True),
     "attempt": (_whole, True),
     "error": (_text, False),
+    "fp": (_fingerprint, False),
     "reason": (_text, False),
     "unique": (_text, False),
     "args": (_text, True),

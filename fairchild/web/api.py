@@ -12,9 +12,11 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
+from fairchild.client.insight import ErrorGroup
 from fairchild.client.workflows import Workflow
-from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError
+from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError, WorkerSilent
 from fairchild.job import LEVELS, JobState
+from fairchild.rules.fingerprint import without_details
 from fairchild.web import openapi
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
 from fairchild.web.bulk import bulk_change, in_batches
@@ -24,6 +26,8 @@ from fairchild.web.redact import mask
 
 MAX_BULK = 10_000
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
+STACKS_SECONDS = 1.5
+"""That a request waits for a worker, which holds a thread of the host."""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 TEXT: Schema = {"type": "string", "maxLength": 255}
@@ -282,6 +286,11 @@ def _whole(api: Api) -> None:
         """The tasks that live workers know."""
         return {"tasks": fc.known_tasks()}
 
+    @api.add("GET", "/api/errors", VIEW)
+    def errors() -> Any:
+        """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
+        return {"errors": [_shown_error(api.gate, each) for each in fc.insight.errors()]}
+
     @api.add("GET", "/api/audit", "tokens:edit", query={"limit": LIMIT, "cursor": {"type": "integer", "minimum": 1}})
     def audit(query: dict[str, Any]) -> Any:
         """Who did what through the API and the pages, newest first."""
@@ -298,6 +307,14 @@ def _whole(api: Api) -> None:
             if name in checks and not checks[name]["ok"]:
                 checks[name]["detail"] = detail
         return as_json({"ok": good, "checks": checks}, 200 if good else 503)
+
+
+def _shown_error(gate: Gate, group: ErrorGroup) -> dict[str, Any]:
+    hours = group.by_hour()
+    shown = {**group._asdict(), "hours": hours, "pattern": None}
+    if not gate.allows("payload:read"):
+        return {**shown, "message": None}
+    return {**shown, "pattern": None if group.message is None else without_details(group.message)}
 
 
 def _queues(api: Api) -> None:
@@ -361,6 +378,26 @@ def _workers(api: Api) -> None:
     def stop_worker(id: str) -> Any:
         """Let a worker end what it runs, take nothing new, and go."""
         return change(id, "stop", fc.workers.stop)
+
+    @api.add("POST", "/api/workers/{id}/stacks", "workers:control", refusals=(404, 504))
+    def ask_stacks(id: str) -> Any:
+        """Where each thread of a worker is now, and which job it runs; no variable's value is in it."""
+        try:
+            (found,) = fc.workers.stacks(read_id(id), timeout=STACKS_SECONDS)
+        except UnknownWorker as error:
+            raise Problem(404, str(error)) from None
+        except WorkerSilent as error:
+            raise Problem(504, f"{error}: GET this path later") from None
+        api.note("stacks of worker", f"{found.worker} {id}")
+        return found.to_dict()
+
+    @api.add("GET", "/api/workers/{id}/stacks", "workers:control", refusals=(404,))
+    def last_stacks(id: str) -> Any:
+        """What a worker has said last of where its threads are, and when; ``at`` is null if it has said nothing."""
+        found = fc.workers.last_stacks([read_id(id)])
+        if not found:
+            raise Problem(404, "no worker of this id was ever asked; POST to this path asks it")
+        return found[0].to_dict()
 
 
 def _workflows(api: Api) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fairchild.job import Job, JobState
-from fairchild.rules.query import RETRYING
+from fairchild.rules.query import RETRYING, Term
 
 STATES = ("available", "running", "scheduled", "waiting", RETRYING, "completed", "failed", "cancelled")
 """As tiles and tabs are ordered."""
@@ -182,6 +182,11 @@ def moment_of(job: Job) -> datetime | None:
     if job.state is JobState.RUNNING:
         return job.attempted_at
     return job.scheduled_at if job.state is JobState.SCHEDULED else job.inserted_at
+
+
+def quoted(value: str) -> str:
+    """A value as the filter language writes it."""
+    return str(Term("task", (value,))).partition(":")[2]
 
 
 def worst(counts: dict[str, int]) -> str:

@@ -26,6 +26,7 @@ from fairchild.db.connect import is_reply_lost, is_transient, was_cancelled, was
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.journal import Progress
 from fairchild.db.lease import MAX_LOSSES
+from fairchild.db.stacks import Frame
 from fairchild.db.unit import CommitUnknown, Unit
 from fairchild.db.xcom import Change
 from fairchild.durable import Durable
@@ -43,6 +44,7 @@ from fairchild.errors import (
 from fairchild.future import Ref
 from fairchild.job import JobState, NewJob
 from fairchild.record import Cancel, Discard, Ending, Record, Retry, Snooze
+from fairchild.rules.fingerprint import fingerprint
 from fairchild.rules.replay import Entry, History
 from fairchild.rules.retry import MAX_DELAY_SECONDS, after_error, delay_after
 from fairchild.tasks import Task
@@ -59,6 +61,8 @@ MAX_TRACEBACK = 32_000
 ASK_AGAIN_SECONDS = 1.0
 WRITE_SECONDS = 30.0
 """How long a step tries to keep its value while the database is away."""
+FAILURES = ("error", "timeout", "invalid_args", "upstream_failed")
+"""Kinds of errors that are grouped by a fingerprint."""
 _OUR_FILES = (__file__,)
 _making = threading.Lock()
 _forks = 0
@@ -83,8 +87,12 @@ Values = Mapping[UUID, "tuple[str, bytes | None, str]"]
 class Elsewhere(Protocol):
     """Another process in which an attempt runs."""
 
+    @property
+    def pid(self) -> int: ...
     def ask(self, kind: str, message: str) -> None: ...
     def kill(self) -> None: ...
+    def ask_frames(self) -> None: ...
+    def frames(self, seconds: float) -> list[Frame] | None: ...
 
 
 class Attempt:
@@ -115,6 +123,10 @@ class Attempt:
         self.seconds = 0.0
         self.released = False
         """Given back while it still ran: whatever it comes to is dropped. Under the pool's lock."""
+        self.runner: int | None = None
+        """The runner thread that has it."""
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        """What it runs, if its task is one."""
         self.elsewhere: Elsewhere | None = None
         """Where it runs while it does not run in this process."""
         self._asked: tuple[str, str] | None = None
@@ -128,10 +140,17 @@ class Attempt:
         self.interrupted_at: float | None = None
         """When an interrupt was raised in it first."""
         self.stuck = False
+        self._module = ""
+        """Of the task, if it runs here."""
         self._unit: Unit | None = None
         self._unopened: StoreError | None = None
         self.applied: Applied | None = None
         """What recording it came to, if that was done in the task's own transaction."""
+
+    @property
+    def thread(self) -> int | None:
+        """Where its task runs now, in this process."""
+        return self._thread
 
     def interrupt(self, kind: str, message: str) -> None:
         """Ask the task to stop, now or as soon as it starts; see ``CurrentJob.check``."""
@@ -198,6 +217,7 @@ class Attempt:
     def run(self, task: Task[Any, Any], coroutines: CoroutineLoop, watch: Watch) -> Ended:
         """Run the task and say what it came to. Never raises."""
         self._watch = watch
+        self._module = str(task.fn.__module__)
         started = time.monotonic()
         try:
             try:
@@ -383,6 +403,7 @@ class Attempt:
     def _await(self, coroutines: CoroutineLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
         answer, stop = coroutines.start(coroutine, self.current())
         self._stop_coroutine = stop
+        self.coroutine = coroutine
         try:
             return answer.result()
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
@@ -390,6 +411,8 @@ class Attempt:
             if interrupt is None:
                 raise
             raise interrupt from None
+        finally:
+            self.coroutine = None
 
     def _closed(self, task: Task[Any, Any], ended: Ended, started: float) -> Ended:
         self._close()
@@ -630,7 +653,7 @@ class Attempt:
         return self._ended("failed", reason="error", error=self._entry(Discard(message), "error"))
 
     def _entry(self, error: BaseException, kind: str) -> dict[str, Any]:
-        return {
+        entry = {
             "attempt": self.claimed.attempt,
             "kind": kind,
             "type": None if isinstance(error, Ending) else _bounded(type(error).__qualname__, 255),
@@ -638,6 +661,9 @@ class Attempt:
             "traceback": _trace(error) if kind in ("error", "timeout") and not isinstance(error, Ending) else None,
             "worker": self.worker,
         }
+        if kind in FAILURES and not isinstance(error, Ending):
+            entry["fingerprint"] = fingerprint(error, self.claimed.task, self._module, placed=kind != "timeout")
+        return entry
 
     def _extra(self) -> dict[str, Any]:
         claimed = self.claimed

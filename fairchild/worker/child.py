@@ -37,10 +37,11 @@ from fairchild.client import Fairchild
 from fairchild.db.notes import LineNote, ProgressNote
 from fairchild.errors import NotWhileImporting
 from fairchild.tasks import Home, Task, registry
+from fairchild.worker import stacks
 from fairchild.worker.attempt import Attempt, CoroutineLoop
 from fairchild.worker.notes import Notes
 from fairchild.worker.watch import Watch
-from fairchild.worker.wire import Ask, Begun, Done, Logged, Noted, Program, Run, ToChild, Unfit, Wire
+from fairchild.worker.wire import Ask, AskFrames, Begun, Done, Frames, Logged, Noted, Program, Run, ToChild, Unfit, Wire
 
 IDLE_SECONDS = 30.0
 """A child that has had nothing to do for so long ends."""
@@ -114,6 +115,8 @@ class _Child:
                     self._runs.put(message)
                 elif isinstance(message, Ask):
                     self._ask(message)
+                elif isinstance(message, AskFrames):
+                    self._tell_frames(message)
         self._runs.put(None)
 
     def _ask(self, ask: Ask) -> None:
@@ -122,6 +125,13 @@ class _Child:
             attempt = self._attempt
         if attempt is not None and attempt.claimed.claim_id == ask.claim_id:
             attempt.interrupt(ask.kind, ask.message)
+
+    def _tell_frames(self, asked: AskFrames) -> None:
+        with self._lock:
+            attempt = self._attempt
+        if attempt is not None and attempt.claimed.claim_id == asked.claim_id:
+            with contextlib.suppress(OSError):  # the worker is gone, and so is this process in a moment
+                self._wire.send(Frames(stacks.frames_of_thread(attempt)))
 
     def _run(self, run: Run) -> None:
         try:

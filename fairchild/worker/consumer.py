@@ -28,6 +28,7 @@ from fairchild import clock, codec
 from fairchild.client import Fairchild
 from fairchild.context import CurrentJob
 from fairchild.db import lease as sessions
+from fairchild.db import stacks as stored_stacks
 from fairchild.db.claim import Claimed, Lane, claim, find_claim, look, promote_due
 from fairchild.db.connect import REPLY_LOST, Link, retrying
 from fairchild.db.control import finish_and_delete
@@ -38,6 +39,7 @@ from fairchild.loop import Loop
 from fairchild.record import Cancel, Discard, Retry, Snooze
 from fairchild.tasks import Task, TaskOptions, check_text
 from fairchild.upkeep.observer import Observer
+from fairchild.worker import stacks
 from fairchild.worker.attempt import Attempt, Values
 from fairchild.worker.claimer import PRIORITIES, SWEEP_SECONDS, with_values
 from fairchild.worker.notes import Notebook, Notes
@@ -428,6 +430,8 @@ class Consumer:
                 self.let_go(attempt)
             return self._enter()
         self._acknowledged = sent
+        if heard.stacks:  # which thread works on which job, only the program knows
+            stored_stacks.answer(link, self.session, stacks.take([]))
         for job_id, claim_id, reason in sessions.asked(link, self.session):
             with self._lock:
                 held = self._held.get(job_id)

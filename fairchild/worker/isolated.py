@@ -35,12 +35,26 @@ from fairchild.client import Fairchild
 from fairchild.context import INTERRUPTS, entered
 from fairchild.db.finish import Ended
 from fairchild.db.lease import MAX_LOSSES
+from fairchild.db.stacks import Frame
 from fairchild.errors import AttemptTimedOut, TaskError
 from fairchild.tasks import Home, Task, home_of
 from fairchild.worker.attempt import Attempt
 from fairchild.worker.supervisor import describe
 from fairchild.worker.watch import Watch
-from fairchild.worker.wire import Ask, Begun, Done, Logged, Noted, Program, Run, ToWorker, Unfit, Wire
+from fairchild.worker.wire import (
+    Ask,
+    AskFrames,
+    Begun,
+    Done,
+    Frames,
+    Logged,
+    Noted,
+    Program,
+    Run,
+    ToWorker,
+    Unfit,
+    Wire,
+)
 
 START_SECONDS = 60.0
 """What a child gets to start and to import the task's module."""
@@ -213,6 +227,8 @@ class _Turn:
         self._begun = False
         self._deadline = time.monotonic() + START_SECONDS
         self._heard = False
+        self._frames: list[Frame] = []
+        self._answered = threading.Event()
 
     # Asked by others
 
@@ -229,6 +245,21 @@ class _Turn:
             if not self.ended:
                 self.interrupted_at = self.interrupted_at or time.monotonic()
                 self._process.signal(signal.SIGKILL)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def ask_frames(self) -> None:
+        """Let the child say where it is; see ``frames``."""
+        self._answered.clear()
+        with contextlib.suppress(OSError):
+            self._process.wire.send(AskFrames(self.claimed.claim_id))
+
+    def frames(self, seconds: float) -> list[Frame] | None:
+        """What the child answers within so many seconds."""
+        return self._frames if self._answered.wait(seconds) else None
 
     def due(self, now: float, polite: float) -> float | None:
         """When it is to be killed: some time after an interrupt would have been raised in a thread."""
@@ -275,6 +306,9 @@ class _Turn:
                     _log(message)
             elif isinstance(message, Noted):
                 self._note(message)
+            elif isinstance(message, Frames):
+                self._frames = message.frames
+                self._answered.set()
             elif isinstance(message, Begun):
                 self._begun = True
                 self._started(self._process)

@@ -219,6 +219,7 @@ class Pool:
             if attempt.released:
                 return False
             attempt.running = True
+            attempt.runner = threading.get_ident()
             self._busy += 1
         if self.on_started is not None:
             self.on_started(attempt)
@@ -236,6 +237,7 @@ class Pool:
         with self._lock:
             if attempt.running:
                 attempt.running = False
+                attempt.runner = None
                 self._busy -= 1
                 self.stuck -= attempt.stuck
             attempt.ended = attempt.ran = True

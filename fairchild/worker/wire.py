@@ -6,6 +6,8 @@ Run -----------------------------------> imports the task's module
     <----------------------- Unfit       it is not there
     <----------------------- Begun       from here on the child's death is the job's doing
 Ask -----------------------------------> stop: whenever the worker hears of it
+AskFrames -----------------------------> where is it now?
+    <----------------------- Frames
     <----------------------- Logged, Noted ...
     <----------------------- Done        the outcome
 """
@@ -24,6 +26,7 @@ import msgspec
 from fairchild.db.claim import Claimed
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.notes import LineNote, ProgressNote
+from fairchild.db.stacks import Frame
 from fairchild.rules.replay import History
 from fairchild.tasks import Home
 
@@ -56,6 +59,18 @@ class Ask(msgspec.Struct, tag=True):
     claim_id: UUID
     kind: str
     message: str
+
+
+class AskFrames(msgspec.Struct, tag=True):
+    """Where is the attempt under this claim now?"""
+
+    claim_id: UUID
+
+
+class Frames(msgspec.Struct, tag=True):
+    """There."""
+
+    frames: list[Frame]
 
 
 class Begun(msgspec.Struct, tag=True):
@@ -91,8 +106,8 @@ class Done(msgspec.Struct, tag=True):
     applied: Applied | None
 
 
-ToChild = Program | Run | Ask
-ToWorker = Begun | Unfit | Logged | Noted | Done
+ToChild = Program | Run | Ask | AskFrames
+ToWorker = Begun | Unfit | Logged | Noted | Frames | Done
 T = TypeVar("T")
 
 

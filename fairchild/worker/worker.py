@@ -30,6 +30,7 @@ import msgspec
 from fairchild import __version__, clock
 from fairchild.context import refuse_while_importing
 from fairchild.db import history, journal, lease, workers
+from fairchild.db import stacks as stored_stacks
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
 from fairchild.db.wake import channel
@@ -39,6 +40,7 @@ from fairchild.events import emit
 from fairchild.loop import MAX_PAUSE, Loop
 from fairchild.tasks import check_text
 from fairchild.upkeep.observer import LOOKS_A_BEAT, Observer
+from fairchild.worker import stacks
 from fairchild.worker.claimer import Claimer
 from fairchild.worker.finisher import Finisher
 from fairchild.worker.isolated import Children
@@ -146,6 +148,7 @@ class Worker:
             self.flushed = True
             self.asked_to_stop = False
             self._draining = Loop("drain", self._drain)
+            self._answering = Loop("stacks", self._answer)
             self._heart: Link | None = None
             self._finisher = Finisher(database, self._applied)
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
@@ -246,6 +249,7 @@ class Worker:
         self._fencing.stop()
         self._within(5.0, self._beating.join)
         self._within(5.0, self._fencing.join)
+        self._within(2.0, self._answering.join)
         if self._heart is not None:
             self._heart.connection.close()
         if self._within(5.0, telling.join):
@@ -442,7 +446,9 @@ class Worker:
         self._unfence()
         if heard is None:
             return
-        self._obey(heard)
+        if heard.stacks and not self._answering.alive():
+            self._answering.start()
+        self._obey(heard.state)
         for job_id, claim_id, reason in lease.asked(link, self.session):
             attempt = self._pool.find(job_id, claim_id)
             if attempt is not None:
@@ -467,6 +473,14 @@ class Worker:
     def _drain(self) -> None:
         self._draining.stop()  # once
         self.stop()
+
+    def _answer(self) -> None:
+        """Say where the threads are. Not by the heart's own: children may take a second to answer."""
+        self._answering.stop()  # once; asked for again with the next beat if it fails
+        threads = stacks.take(self._pool.unfinished())
+        with self.client.database.link() as link:
+            if self.session is not None:
+                stored_stacks.answer(link, self.session, threads)
 
     def _fence(self) -> float:
         """Stop in time what others may be about to start: no beat of ours has been acknowledged for too long."""

@@ -55,14 +55,16 @@ class Site:
 
     url: str
     client: Fairchild
-    jobs: dict[str, UUID]
+    jobs: dict[str, UUID | str]
 
     def to(self, path: str) -> str:
         """The address of a page; ``{name}`` stands for the id of a job."""
         return self.url + path.format(**self.jobs)
 
 
-def serve(client: Fairchild, jobs: dict[str, UUID]) -> tuple[Site, waitress.server.BaseWSGIServer, threading.Thread]:
+def serve(
+    client: Fairchild, jobs: dict[str, UUID | str]
+) -> tuple[Site, waitress.server.BaseWSGIServer, threading.Thread]:
     """The pages under ``/a/b/fairchild``, on a port of its own."""
     flask = Flask("site")
     flask.register_blueprint(create_blueprint(client), url_prefix="/a/b/fairchild")

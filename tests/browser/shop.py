@@ -72,8 +72,8 @@ def register(client: Fairchild) -> None:
         raise ValueError(EVIL)
 
 
-def fill(client: Fairchild, *, evil: bool = True) -> dict[str, UUID]:
-    """Make the jobs and wait until they are where they belong; the ids of some by name."""
+def fill(client: Fairchild, *, evil: bool = True) -> dict[str, UUID | str]:
+    """Make the jobs and wait until they are where they belong; the ids of some by name, of a worker and of an error."""
     mails = [{"to": f"user{n}@example.com", "subject": "Your invoice", "copies": n % 3} for n in range(150)]
     client.enqueue_many("shop.mail.send_email", mails, tenant="acme")
     card = {"brand": "visa", "last4": "4242"}
@@ -95,7 +95,10 @@ def fill(client: Fairchild, *, evil: bool = True) -> dict[str, UUID]:
     cancelled = client.enqueue("shop.mail.send_email", {"to": "x@y.example", "subject": "Never"}, delay=60)
     client.cancel(cancelled, "not needed")
     waiting = client.enqueue("shop.reports.total", {"prices": []}, depends_on=[scheduled])
+    (web,) = client.workers.list()
+    fingerprint = next(each.fingerprint for each in client.insight.errors() if each.task == "shop.billing.charge")
     return {
-        "failed": charges[0], "done": charges[1], "retrying": retrying.id, "running": running.id, "flow": flow.id,
+        "worker": web.id, "error": fingerprint, "failed": charges[0],
+        "done": charges[1], "retrying": retrying.id, "running": running.id, "flow": flow.id,
         "broken": broken.id, "evil": odd.id, "scheduled": scheduled.id, "waiting": waiting.id,
     }  # fmt: skip

@@ -19,8 +19,8 @@ PAGES = [
     "jobs/{retrying}", "jobs/{running}", "jobs/{waiting}", "jobs/{done}", "jobs/{evil}", "workflows",
     "workflows/{flow}", "workflows/{flow}?view=timeline", "workflows/{flow}?view=list&group=root",
     "workflows/{broken}?group=root", "queues", "queues/money", "queues/exports", "workers", "tasks",
-    "tasks/shop.mail.send_email", "new", "new?task=shop.billing.charge", "new?from={failed}", "errors", "system",
-    "audit", "schedules", "limits", "tenants",
+    "tasks/shop.mail.send_email", "new", "new?task=shop.billing.charge", "new?from={failed}", "errors",
+    "errors/{error}", "workers/{worker}", "system", "audit", "schedules", "limits", "tenants",
 ]  # fmt: skip
 WIDTHS = [320, 390, 768, 1440]
 THEMES = ["light", "dark"]
@@ -49,6 +49,16 @@ def until(page: Page, fact: Callable[[], object], seconds: float) -> None:
         return fact()
 
     eventually(looked, seconds)
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Go on with the Tab key to what says this, or is called so."""
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        at = page.evaluate("[document.activeElement.innerText.trim(), document.activeElement.id]")
+        if name in at:
+            return
+    raise AssertionError(f"the Tab key does not come to {name!r}")
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -139,10 +149,10 @@ def test_the_operators_journey_by_keyboard(browser: Browser, site: Site) -> None
         page.keyboard.press("Enter")
         page.wait_for_selector("text=Latest error")
         assert "the payment gateway did not answer" in page.inner_text("main")
-        page.get_by_role("link", name="Edit & retry").focus()
+        tab_to(page, "Edit & retry")
         page.keyboard.press("Enter")
         page.wait_for_selector("#arg-account")
-        page.locator("#arg-account").focus()
+        tab_to(page, "arg-account")
         page.keyboard.press("Control+a")
         page.keyboard.type("5")
         page.keyboard.press("Enter")
@@ -206,6 +216,45 @@ def test_the_graph_is_walked_with_arrows(browser: Browser, site: Site) -> None:
         page.get_by_role("button", name="Zoom in").click()
         assert page.evaluate("document.querySelector('.dag svg').width.baseVal.value") > width
         page.get_by_role("button", name="Fit").click()
+        assert said == []
+
+
+def test_a_running_job_says_where_it_is_by_keyboard(browser: Browser, site: Site) -> None:
+    with opened(browser) as (page, said):
+        page.goto(site.to("jobs/{running}"))
+        tab_to(page, "Ask its worker")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#where .own", timeout=20000)
+        assert "SLOW.wait(600)" in page.inner_text("#where")
+        assert "in transcode" in page.inner_text("#where")
+        page.goto(site.to("workers/{worker}"))
+        page.get_by_role("button", name="Show stacks").click()
+        page.wait_for_selector("details.thread[open] .own", timeout=20000)
+        assert said == []
+
+
+def test_where_a_job_is_can_be_asked_without_scripts(browser: Browser, site: Site) -> None:
+    with opened(browser, java_script_enabled=False) as (page, _):
+        page.goto(site.to("jobs/{running}"))
+        page.locator("#where button").click()
+        until(page, lambda: page.reload() and page.locator("#where .own").count(), 20)
+        assert "SLOW.wait(600)" in page.inner_text("#where")
+
+
+def test_an_error_is_read_and_all_its_jobs_are_retried_by_keyboard(browser: Browser, site: Site) -> None:
+    with opened(browser) as (page, said):
+        page.goto(site.to("errors"))
+        tab_to(page, "TimeoutError")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/errors/*")
+        assert "the payment gateway did not answer within … seconds" in page.inner_text("main")
+        page.keyboard.press("r")
+        page.wait_for_selector("text=Match now")
+        jobs = int(page.inner_text("dl.kv dd:nth-of-type(2)"))
+        tab_to(page, f"Retry {jobs}")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"text={jobs} jobs retried")
+        assert jobs > 1
         assert said == []
 
 

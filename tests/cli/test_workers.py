@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,36 @@ def test_workers_are_listed_paused_resumed_and_stopped(fairchild: Fairchild, fai
         assert running.process.wait(TIMEOUT) == 0
     assert run("list") == []
     assert run("list", "--ended") == [("one", "stopped")]
+
+
+def test_stacks_are_printed_for_people_and_programs(fairchild: Fairchild, fairchild_db: str, folder: Path) -> None:
+    with started(["worker", "-i", "shop", "--name", "one"], folder=folder, url=fairchild_db):
+        eventually(lambda: shown(fairchild) == [("one", "running")], TIMEOUT)
+        done = command("workers", "stacks", "one", folder=folder, url=fairchild_db)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("one (")
+        assert "\nfairchild-heartbeat\n  File " in done.stdout
+        (found,) = json.loads(command("workers", "stacks", "one", "--json", folder=folder, url=fairchild_db).stdout)[
+            "workers"
+        ]
+        assert "MainThread" in [each["name"] for each in found["threads"]]
+    done = command("workers", "stacks", "two", folder=folder, url=fairchild_db)
+    assert done.returncode == 2
+    assert "'two'" in done.stderr
+
+
+def test_a_worker_that_does_not_answer_is_an_error(fairchild: Fairchild, fairchild_db: str, folder: Path) -> None:
+    with started(
+        ["worker", "-i", "shop", "--name", "one", "--lease", "60"], folder=folder, url=fairchild_db
+    ) as running:
+        eventually(lambda: shown(fairchild) == [("one", "running")], TIMEOUT)
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            done = command("workers", "stacks", "one", "--timeout", "0.2", folder=folder, url=fairchild_db)
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+    assert done.returncode == 1
+    assert "no answer within 0.2 s from: one" in done.stderr
 
 
 def test_processes_that_were_stopped_are_not_replaced(fairchild: Fairchild, fairchild_db: str, folder: Path) -> None:

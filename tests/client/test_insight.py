@@ -39,7 +39,7 @@ def test_the_shape_of_a_workflow_is_its_groups_and_what_they_wait_for(app: App) 
     assert app.client.insight.group_jobs(root.id, "9" * 30) == []
 
 
-def test_failures_are_told_by_task_and_exception(app: App) -> None:
+def test_failures_are_told_by_their_fingerprints(app: App) -> None:
     @app.task(name="pay", max_attempts=1)
     def pay(n: int) -> None:
         raise (ValueError if n else OSError)(f"number {n}")
@@ -53,6 +53,25 @@ def test_failures_are_told_by_task_and_exception(app: App) -> None:
     assert groups["ValueError"].sample == jobs[2]
     assert groups["ValueError"].by_hour() == [0] * 23 + [2]
     assert groups["ValueError"].fingerprint != groups["OSError"].fingerprint
+    entry = app.get(jobs[2]).errors[-1]
+    assert entry["fingerprint"] == groups["ValueError"].fingerprint
+    assert app.client.insight.error(entry["fingerprint"]) == groups["ValueError"]
+    assert app.client.insight.error("0" * 12) is None
+    found = app.client.search(f"state:failed fp:{entry['fingerprint']}").jobs
+    assert [job.id for job in found] == [jobs[2], jobs[1]]
+    assert app.client.count(f"-fp:{entry['fingerprint']}") == 1
+
+
+def test_a_failure_without_a_fingerprint_is_told_by_task_and_kind(app: App) -> None:
+    jobs = [app.store.add(task="old") for _ in range(2)]
+    app.store.sql(
+        "UPDATE {jobs} SET state = 'failed', ended_at = now(), reason = 'poison',"
+        ' errors = \'[{{"kind": "lost", "type": null, "message": "m"}}]\''
+    )
+    app.store.sql("DELETE FROM {ready}")
+    (group,) = app.client.insight.errors()
+    assert (group.task, group.type, group.jobs) == ("old", "lost", 2)
+    assert {job.id for job in app.client.search(f"fp:{group.fingerprint}").jobs} == set(jobs)
 
 
 def test_what_is_due_next_and_what_retries(app: App) -> None:

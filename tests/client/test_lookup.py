@@ -118,7 +118,7 @@ def test_a_job_tells_what_became_of_it(app: App, zoo: Zoo) -> None:
     assert done.inserted_at <= done.attempted_at <= done.completed_at == done.ended_at == done.updated_at
     assert (failed.reason, failed.completed_at, failed.has_result) == ("error", None, False)
     (error,) = failed.errors
-    assert set(error) == {"attempt", "kind", "type", "message", "traceback", "at", "worker"}
+    assert set(error) == {"attempt", "kind", "type", "message", "traceback", "at", "worker", "fingerprint"}
     assert (error["attempt"], error["kind"], error["type"], error["message"]) == (
         1, "error", "LookupError", "no such animal",
     )  # fmt: skip

@@ -81,6 +81,8 @@ def test_each_condition_finds_what_it_says(app: App, jobs: dict[str, Job]) -> No
         "after:all task:shop.pay": {"bad"},
         "unique:x": set(),
         "reason:error": {"bad"},
+        f"fp:{app.get(bad).errors[-1]['fingerprint']}": {"bad"},
+        "fp:0123456789ab": set(),
     }
     reason = app.get(bad).reason
     expected[f"reason:{reason}"] = expected.pop("reason:error")

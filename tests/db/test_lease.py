@@ -24,9 +24,9 @@ def kill(store: Store, session: UUID) -> None:
 def test_a_beat_is_counted_and_gives_the_sessions_state(store: Store) -> None:
     session = store.open_session()
 
-    assert [lease.beat(store.link, session) for _ in range(3)] == ["running"] * 3
+    assert [lease.beat(store.link, session) for _ in range(3)] == [("running", False)] * 3
     lease.set_state(store.link, session, "draining")
-    assert lease.beat(store.link, session) == "draining"
+    assert lease.beat(store.link, session) == ("draining", False)
     assert [each.beat for each in lease.watch(store.link) if each.id == session] == [4]
 
 
@@ -36,7 +36,7 @@ def test_a_session_that_has_beaten_since_is_not_declared_dead(store: Store) -> N
     lease.beat(store.link, session)
 
     assert not lease.declare_dead(store.link, seen)
-    assert lease.beat(store.link, session) == "running"
+    assert lease.beat(store.link, session) == ("running", False)
 
 
 def test_a_dead_session_hears_of_it_with_its_next_beat(store: Store) -> None:
@@ -313,5 +313,5 @@ def test_a_beat_needs_no_session_state(fairchild: Fairchild, store: Store) -> No
     session = store.open_session()
     for _ in range(3):
         link = fairchild.database.open("tests")
-        assert lease.beat(link, session) == "running"
+        assert lease.beat(link, session) == ("running", False)
         link.connection.close()

@@ -25,12 +25,14 @@ from fairchild.db import (
     enqueue,
     finish,
     history,
+    insight,
     journal,
     lease,
     notes,
     prune,
     settle,
     shape,
+    stacks,
     wake,
     workflows,
     xcom,
@@ -174,6 +176,27 @@ def test_ending_jobs_reaches_every_table_by_its_key(tuned: Link) -> None:
 
     assert {PKEY, "fairchild_edges_pkey", "fairchild_waiting_pkey"} <= indexes(nodes)
     assert not scanned(nodes) & BIG
+
+
+@pytest.mark.parametrize("fingerprint", [None, "0123456789ab"])
+def test_errors_are_grouped_from_the_newest_failed_job_back(tuned: Link, fingerprint: str | None) -> None:
+    nodes = explain(tuned, insight.ERROR_GROUPS, {"fingerprint": fingerprint})
+
+    assert indexes(nodes) == {"fairchild_jobs_by_reason"}
+    assert not scanned(nodes) & BIG
+    assert any(node["Node Type"] == "Limit" for node in nodes)
+
+
+def test_stacks_are_kept_and_read_by_a_sessions_key_and_touch_no_job(tuned: Link) -> None:
+    session = uuid4()
+    answered = explain(tuned, stacks.ANSWER_STACKS, {"id": session, "stacks": "[]"})
+    found = explain(tuned, stacks.READ_STACKS, {"ids": [session]})
+    asked = explain(
+        tuned, stacks.ASK_STACKS, {"names": ["web"], "channel": "c", "beat": wake.BEAT}, {"names": "text[]"}
+    )
+
+    assert indexes(answered) == indexes(found) == {"fairchild_sessions_pkey"}
+    assert {node.get("Relation Name") for node in asked} <= {None, NAMES["sessions"]}
 
 
 def test_promoting_walks_the_index_by_time(tuned: Link) -> None:

@@ -38,7 +38,7 @@ PAGES = [
     "jobs?q=task:none", "jobs/{failed}", "jobs/{running}", "jobs/{done}", "workflows", "workflows/{flow}",
     "workflows/{flow}?view=timeline",
     "workflows/{flow}?view=list&group=root", "queues", "queues/money", "workers", "tasks", "tasks/shop.mail.send_email",
-    "new?task=shop.billing.charge", "errors", "system", "audit",
+    "new?task=shop.billing.charge", "errors", "errors/{error}", "workers/{worker}", "system", "audit",
 ]  # fmt: skip
 
 FLOW_JOBS = 100_000

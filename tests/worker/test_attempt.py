@@ -205,7 +205,7 @@ def test_an_error_of_any_shape_is_recorded_in_bounds_and_the_worker_goes_on(
 
     assert done.state == "failed"
     (entry,) = done.errors
-    assert set(entry) == {"attempt", "kind", "type", "message", "traceback", "at", "worker"}
+    assert set(entry) == {"attempt", "kind", "type", "message", "traceback", "at", "worker", "fingerprint"}
     assert (entry["attempt"], entry["kind"]) == (1, "error")
     assert len(entry["message"]) < 10_000
     assert len(entry["traceback"] or "") < 40_000

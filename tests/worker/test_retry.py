@@ -199,7 +199,7 @@ def test_the_list_of_errors_keeps_the_first_and_the_last(app: App) -> None:
     assert done.attempt == 50
     assert [entry["attempt"] for entry in done.errors] == [1, 2, 3, 4, 5, *range(36, 51)]
     for entry in done.errors:
-        assert set(entry) == {"attempt", "kind", "type", "message", "traceback", "at", "worker"}
+        assert set(entry) == {"attempt", "kind", "type", "message", "traceback", "at", "worker", "fingerprint"}
         assert entry["message"] == f"number {entry['attempt']}"
 
 

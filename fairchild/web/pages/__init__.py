@@ -13,6 +13,7 @@ from fairchild.web.pages import (
     jobs,
     overview,
     queues,
+    stacks,
     system,
     tasks,
     teaching,
@@ -21,7 +22,7 @@ from fairchild.web.pages import (
 )
 from fairchild.web.pages.site import Site
 
-_PAGES = (overview, jobs, job, workflows, queues, workers, tasks, enqueue, errors, system, teaching)
+_PAGES = (overview, jobs, job, workflows, queues, workers, stacks, tasks, enqueue, errors, system, teaching)
 
 
 def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate) -> None:

@@ -15,6 +15,7 @@ from fairchild.job import Job, JobState, LogLine
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
+from fairchild.web.pages import stacks
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
@@ -94,11 +95,6 @@ def find(site: Site, id: str) -> Job:
     return found
 
 
-def quoted(value: str) -> str:
-    """A value as the filter language writes it."""
-    return str(Term("task", (value,))).partition(":")[2]
-
-
 def _shown(site: Site, job: Job) -> dict[str, Any]:
     job, shown = site.visible(job)
     error = job.errors[-1] if job.errors else None
@@ -129,13 +125,17 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
         "more_children": children.cursor is not None,
         "logs": _logs(site, job),
         "worker": worker,
+        "seen": stacks.of_job(site, job),
         "again": _again(job, shown),
-        "quoted": quoted,
+        "quoted": words.quoted,
     }  # fmt: skip
 
 
 def _others(job: Job) -> str:
-    kind = (job.errors[-1] if job.errors else {}).get("type")
+    entry = job.errors[-1] if job.errors else {}
+    if entry.get("fingerprint"):
+        return f"state:failed fp:{entry['fingerprint']}"
+    kind = entry.get("type")
     return f"state:failed {Term('task', (job.task,))}" + (f" {Term('error', (kind,))}" if kind else "")
 
 

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from flask import request
 
-from fairchild.client.insight import ErrorGroup
-from fairchild.rules.query import Term
 from fairchild.web import charts, words
+from fairchild.web.pages.errors import link_of, said
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.pages.state_of_queues import Queue, lost_queues, queue_rows
 
@@ -156,14 +155,8 @@ def _tiles(
     return [notes[state]._replace(jobs=shown.get(state, 0)) for state in words.STATES]
 
 
-def link_of(site: Site, group: ErrorGroup) -> str:
-    """The jobs that failed in this way."""
-    return site.url("jobs", q=f"state:failed {Term('task', (group.task,))} {Term('error', (group.type,))}")
-
-
 def _errors(site: Site) -> list[Seen]:
-    open_ = site.gate.allows("payload:read")
     return [
-        Seen(each.type, each.message if open_ else None, each.task, each.jobs, each.last_at, link_of(site, each))
+        Seen(each.type, said(site, each), each.task, each.jobs, each.last_at, link_of(site, each))
         for each in site.fc.insight.errors()
     ]

@@ -64,6 +64,7 @@ DONE = {
     "enqueued": ("job enqueued", "jobs enqueued"),
     "paused": ("queue paused", "queues paused"),
     "resumed": ("queue resumed", "queues resumed"),
+    "asked": ("worker asked where its threads are", "workers asked where their threads are"),
     "worker-paused": ("worker asked to take no more jobs", "workers asked to take no more jobs"),
     "worker-resumed": ("worker asked to take jobs again", "workers asked to take jobs again"),
     "worker-stopped": ("worker asked to finish its jobs and stop", "workers asked to finish their jobs and stop"),

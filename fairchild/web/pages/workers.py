@@ -1,4 +1,4 @@
-"""Workers: what each does; pause, resume, stop."""
+"""Workers: what each does and where; pause, resume, stop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.errors import UnknownWorker
+from fairchild.web.pages import stacks
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 
@@ -53,7 +54,8 @@ def add_to(site: Site) -> None:
         known = {each["catalog"]: each for each in [worker]}
         return Shown(
             "worker.html",
-            {"worker": worker, "jobs": jobs, "known": known, "live": worker["state"] in AT_WORK},
+            {"worker": worker, "jobs": jobs, "known": known, "live": worker["state"] in AT_WORK,
+             "seen": stacks.of_worker(site, worker["id"])},
         )  # fmt: skip
 
     doors = site.fc.workers
