@@ -42,6 +42,8 @@ Who = Callable[[Request], str]
 View = TypeVar("View", bound=Callable[..., Any])
 
 PAYLOAD = ("args", "result", "meta")
+TOLD = ("message", "traceback")
+"""Of an error: what a task may have put its arguments into."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_BODY = 1024 * 1024
 PASSED_ON = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
@@ -178,6 +180,9 @@ class Gate:
             shown.update({name: mask(shown[name]) for name in PAYLOAD})
         else:
             shown.update(dict.fromkeys(PAYLOAD), payload_hidden=True)
+            shown["errors"] = [{**each, **dict.fromkeys(TOLD)} for each in shown["errors"]]
+            if shown.get("progress"):
+                shown["progress"] = {**shown["progress"], "message": None}
         return shown if self._redact is None else self._redact(shown)
 
     def add_headers(self, response: Response) -> Response:

@@ -324,6 +324,11 @@ def test_payloads_are_masked_hidden_and_redacted(known: App, mount: Mount) -> No
     assert masked["meta"] == {"api_key": "[hidden]", "plain": {"Password": "[hidden]", "n": 1}}
     hidden = mount(authorize=lambda request, right: {"view"}).get(at).json or {}
     assert (hidden["args"], hidden["meta"], hidden["payload_hidden"]) == (None, None, True)
+    failed = known.client.enqueue("mail", {"to": "nobody"}, max_attempts=1)
+    known.work()
+    known.wait(failed)
+    (error,) = (mount(authorize=lambda request, right: {"view"}).get(f"/ops/api/jobs/{failed.id}").json or {})["errors"]
+    assert (error["kind"], error["type"], error["message"], error["traceback"]) == ("error", "ValueError", None, None)
     redacted = mount(redact=lambda shown: {**shown, "args": "?"}).get(at).json or {}
     assert redacted["args"] == "?"
 

@@ -228,7 +228,9 @@ class Site:
             tags=shown.get("tags") or [],
             tenant=shown.get("tenant") or "",
             reason=shown.get("reason"),
-        ), shown
+            _progress=job.progress if self.gate.allows("payload:read") or job.progress is None
+            else job.progress._replace(message=None),
+        ), shown  # fmt: skip
 
     def audit(self, action: str, target: str, count: int) -> None:
         """Keep who did this. What was done stays done if that cannot be written."""
