@@ -32,8 +32,8 @@ def add_to(site: Site) -> None:
 
 
 def _operation(path: str, method: str, described: dict[str, Any]) -> dict[str, Any]:
-    body = described.get("requestBody")
-    schema = body["content"]["application/json"]["schema"] if body else {}
+    body: dict[str, Any] = described.get("requestBody") or {"required": True, "content": {}}
+    schema = body["content"].get("application/json", {}).get("schema", {})
     return {
         "id": described["operationId"], "method": method.upper(), "path": path,
         "summary": described["summary"].replace("``", ""),
@@ -41,7 +41,7 @@ def _operation(path: str, method: str, described: dict[str, Any]) -> dict[str, A
         "parameters": [(each["in"], each["name"], in_words(each["schema"]), each.get("required", False))
                        for each in described["parameters"]],
         "body": _fields(schema),
-        "body_optional": bool(body) and not body["required"],
+        "body_optional": not body["required"],
         "answers": [(status, *_answer(answer)) for status, answer in described["responses"].items()],
     }  # fmt: skip
 
