@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from flask import Blueprint
 
 from fairchild.client import Fairchild
-from fairchild.web import api, metrics, problems, stream
+from fairchild.web import api, metrics, problems, stream, websocket
+from fairchild.web import probes as probe_routes
 from fairchild.web.auth import Authorize, Gate, Redact, Who
 
 __all__ = ["create_blueprint", "Gate"]
@@ -29,26 +30,34 @@ def create_blueprint(
     token: str | None = None,
     hosts: list[str] | None = None,
     who: Who | None = None,
+    probes: bool = False,
     name: str = "fairchild",
 ) -> Blueprint:
     """A blueprint with the API under ``/api`` and, with ``ui``, the pages.
 
     ``authorize(request, right)`` decides about each request; see ``auth.py`` for what it may answer. Without it only
     requests from this machine that name this machine are served. ``token``: a secret that opens everything to whoever
-    sends it. ``read_only``: nothing that changes anything is there. ``streams``: offer ``/api/stream``, to so many at
-    once (True: 4); each holds a thread of the host for as long as it is open, so leave most threads to others.
+    sends it. ``read_only``: nothing that changes anything is there. ``streams``: offer ``/api/stream`` and the
+    WebSocket ``/api/jobs/stream``, to so many at once in all (True: 4); each holds a thread of the host for as long as
+    it is open, so leave most threads to others.
     ``redact(job)`` gives the dict of a job as it may be shown. ``hosts``: the host names answered to; others get 400.
-    ``who(request)`` names the person for the audit log.
+    ``who(request)`` names the person for the audit log. ``probes``: ``/livez`` and ``/readyz`` are answered to
+    everybody, not only to this machine.
     """
-    gate = Gate(fc, authorize=authorize, read_only=read_only, redact=redact, token=token, hosts=hosts, who=who)
+    gate = Gate(
+        fc, authorize=authorize, read_only=read_only, redact=redact, token=token, hosts=hosts, who=who, probes=probes
+    )
     blueprint = Blueprint(name, __name__, template_folder="templates")
     blueprint.before_request(gate.check)
     blueprint.after_request(gate.add_headers)
     problems.add_to(blueprint)
     known = api.add_to(blueprint, fc, gate)
     metrics.add_to(known)
+    probe_routes.add_to(known)
     if streams:
-        stream.add_to(known, stream.SLOTS if streams is True else streams)
+        slots = stream.Slots(stream.SLOTS if streams is True else streams)
+        stream.add_to(known, slots)
+        websocket.add_to(known, slots)
     if ui and find_spec("fairchild.web.pages") is not None:
-        import_module("fairchild.web.pages").add_to(blueprint, fc, gate)
+        import_module("fairchild.web.pages").add_to(blueprint, fc, gate, known)
     return blueprint

@@ -11,7 +11,8 @@ new is closed until somebody has thought about it. A request's rights come from 
    passed on, has all rights. Everybody else gets 403 and a line that says how to open it.
 
 Writes from a browser must come from the same origin: ``Sec-Fetch-Site`` says so, or ``Origin`` equals ``Host``. A
-request with neither header is not a browser's; pages, whose forms only browsers send, refuse it all the same.
+request with neither header is not a browser's; pages, whose forms only browsers send, refuse it all the same. So is
+the handshake of a WebSocket looked at, though it is a GET: whoever sends it reads on.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from flask import Blueprint, Request, Response, g, request
 from fairchild.client import Fairchild
 from fairchild.client.tokens import PREFIX, Token
 from fairchild.job import Job
-from fairchild.rules.rights import OPERATING, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
+from fairchild.rules.rights import OPERATING, PROBE, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
 
-__all__ = ["OPERATING", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
+__all__ = ["OPERATING", "PROBE", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
 
 Answer = bool | str | Iterable[str] | None
 Authorize = Callable[[Request, str], Answer]
@@ -80,6 +81,7 @@ class Gate:
         token: str | None = None,
         hosts: list[str] | None = None,
         who: Who | None = None,
+        probes: bool = False,
     ) -> None:
         self._fc = fc
         self._authorize = authorize
@@ -87,6 +89,7 @@ class Gate:
         self._token = token
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._who = who
+        self._probes = probes
         self.read_only = read_only
         self.rights: dict[str, tuple[tuple[str, ...], bool]] = {}
         """By endpoint: the rights of which its route needs one, and whether it is a page."""
@@ -99,11 +102,12 @@ class Gate:
         *,
         methods: Iterable[str] = ("GET",),
         page: bool = False,
+        websocket: bool = False,
     ) -> Callable[[View], View]:
         """Decorates a view: adds its route with the right it needs. With ``read_only`` routes that write are left out.
 
         Of several rights one is needed, and the view asks for what it does. ``page``: its forms are sent by browsers
-        alone, and its errors are pages.
+        alone, and its errors are pages. ``websocket``: the route takes handshakes too, but none of another site's.
         """
         rights = (right,) if isinstance(right, str) else right
         if unknown := set(rights) - RIGHTS:
@@ -116,6 +120,8 @@ class Gate:
             if self.offers(methods):
                 self.rights[view.__name__] = (rights, page)
                 blueprint.add_url_rule(rule, view.__name__, view, methods=list(methods))
+                if websocket:
+                    blueprint.add_url_rule(rule, view.__name__, view, methods=["GET"], websocket=True)
             return view
 
         return add
@@ -128,14 +134,22 @@ class Gate:
 
     def check(self) -> None:
         """Before every request: raises Problem if it is not to be served."""
-        if self._hosts is not None and _host_name(request.host) not in self._hosts:
-            raise Problem(400, f"this server does not answer to the name {request.host!r}; allow it with hosts=")
         rights, page = self._needed()
+        self._check_host(rights)
+        if request.url_rule is not None and request.url_rule.websocket:
+            _refuse_foreign_socket()
         if request.method not in SAFE_METHODS:
             self._refuse_cross_site(page)
             _check_body(page)
         if not any(self.allows(right) for right in rights):
             self.require(rights[0])
+
+    def _check_host(self, rights: tuple[str, ...]) -> None:
+        if self._hosts is None or _host_name(request.host) in self._hosts:
+            return
+        if rights == (PROBE,) and self._probes:
+            return  # an orchestrator asks by address
+        raise Problem(400, f"this server does not answer to the name {request.host!r}; allow it with hosts=")
 
     def _needed(self) -> tuple[tuple[str, ...], bool]:
         # The blueprint may be registered, or nested, under another name.
@@ -148,6 +162,8 @@ class Gate:
         """Whether this request has the right."""
         if right == PUBLIC:
             return True
+        if right == PROBE:
+            return self._probes or _is_local()
         if self.read_only and right not in READING:
             return False
         known: dict[str, bool] = g.setdefault("fairchild_rights", {})
@@ -159,6 +175,8 @@ class Gate:
         """Raises Problem 403 unless this request has the right."""
         if self.allows(right):
             return
+        if right == PROBE:
+            raise Problem(403, "this is answered to this machine alone; probes=True answers it to everybody")
         if self._authorize is None and self._token is None and not _is_local():
             raise Problem(403, HOW_TO_OPEN)
         raise Problem(403, "this is a read-only view" if self.read_only else f"you have no right to do this: {right}")
@@ -218,12 +236,22 @@ class Gate:
             if site in ("same-origin", "none"):
                 return
         else:
-            origin = request.headers.get("Origin")
-            if origin is None and not page:
-                return
-            if origin is not None and urlsplit(origin).netloc.lower() == request.host.lower():
+            own = _is_own_origin()
+            if own or (own is None and not page):
                 return
         raise Problem(403, "a write from another site was refused")
+
+
+def _refuse_foreign_socket() -> None:
+    # Browsers let every site open a WebSocket to every other, with cookies, and then let it read.
+    if _is_own_origin() is False:
+        raise Problem(403, "a WebSocket from another site was refused")
+
+
+def _is_own_origin() -> bool | None:
+    """Whether ``Origin`` is this host; None if the request names none, as no browser does where it matters."""
+    origin = request.headers.get("Origin")
+    return None if origin is None else urlsplit(origin).netloc.lower() == request.host.lower()
 
 
 def _rights(answer: Answer, right: str) -> frozenset[str]:

@@ -14,6 +14,7 @@ from fairchild.rules.histogram import upper_bound
 from fairchild.web.auth import VIEW
 from fairchild.web.operations import Api
 from fairchild.web.problems import Problem
+from fairchild.web.shapes import TEXT
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -24,7 +25,7 @@ OUTCOMES = ("completed", "failed", "cancelled")
 def add_to(api: Api) -> None:
     """Add the path. Without the extra ``prometheus`` it answers 501."""
 
-    @api.add("GET", "/metrics", VIEW, refusals=(501,))
+    @api.add("GET", "/metrics", VIEW, refusals=(501,), media="text/plain", answer=TEXT)
     def metrics() -> Any:
         """Counts, ages, totals and histograms, for Prometheus."""
         if find_spec("prometheus_client") is None:
