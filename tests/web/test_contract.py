@@ -43,8 +43,8 @@ def operations() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def places(app: App) -> dict[str, list[str]]:
-    """What there is, by the name under which paths speak of it: jobs in several states, a workflow, a worker."""
+def places(app: App) -> dict[str, list[Any]]:
+    """What there is, by the name under which requests speak of it: jobs in several states, a workflow, a worker."""
 
     @app.task(name="shop.add")
     def add(a: int, b: int = 2) -> int:
@@ -62,17 +62,21 @@ def places(app: App) -> dict[str, list[str]]:
     worker = app.work()
     ended = [sell.enqueue(), fail.enqueue(), add.enqueue(1)]
     app.wait(*ended)
-    waiting = app.client.enqueue("elsewhere", queue="other")
-    late = add.enqueue_in(3600, 1)
+    others = [app.client.enqueue("elsewhere", queue="other"), add.enqueue_in(1, hours=1)]
+    ids = [str(each.id) for each in (*ended, *others)]
     return {
-        "id": [str(each.id) for each in (*ended, waiting, late)] + [str(worker.session)],
+        "id": [*ids, str(worker.session)],
         "name": ["default", "other"],
+        "task": ["shop.add", "shop.sell"],
+        "args": [{"a": 1}],
+        "ids": [ids],
+        "depends_on": [ids[:1], ids[-1:]],
     }
 
 
 @pytest.mark.parametrize(("method", "path"), operations(), ids=lambda each: each)
 def test_an_operation_answers_as_the_document_says(
-    app: App, places: dict[str, list[str]], method: str, path: str
+    app: App, places: dict[str, list[Any]], method: str, path: str
 ) -> None:
     from schemathesis.checks import not_a_server_error
     from schemathesis.generation import GenerationMode
@@ -88,8 +92,9 @@ def test_an_operation_answers_as_the_document_says(
     @ALL
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE), data=st.data())
     def fitting(case: Any, data: st.DataObject) -> None:
-        for name in case.path_parameters or {}:
-            case.path_parameters[name] = data.draw(st.sampled_from([case.path_parameters[name], *places[name]]))
+        for part in (case.path_parameters, case.body):
+            for name in sorted(places.keys() & (part if isinstance(part, dict) else ())):
+                part[name] = data.draw(st.sampled_from([part[name], *places[name]]))
         case.call_and_validate(checks=wanted)
 
     @ALL
