@@ -65,9 +65,10 @@ def _tell(environ: dict[str, Any], events: Iterable[dict[str, Any] | None]) -> N
 
     taken: socket.socket = next(environ[name] for name in _SOCKETS if name in environ)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STUCK_SECONDS, 0))
+    accept: Any = Server.accept  # its annotations know less than it takes
     gone = (ConnectionClosed, ConnectionError, ProtocolError, OSError)
     try:
-        peer = Server.accept(
+        peer = accept(
             environ, ping_interval=PING_SECONDS, max_message_size=MOST_BYTES,
             thread_class=partial(threading.Thread, daemon=True),
         )  # fmt: skip

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import waitress
 from flask import Flask
 from flask.testing import FlaskClient
 from simple_websocket import Client
 from simple_websocket import ConnectionError as Refused
+from waitress.server import create_server
 from werkzeug.serving import make_server
 
 from fairchild.web import create_blueprint, websocket
@@ -67,17 +67,18 @@ class Peer(Client):  # type: ignore[misc]
         try:
             super().handshake()
         except Refused:
+            assert self.sock is not None
             self.sock.close()
             raise
 
 
 @contextmanager
-def connected(port: int, query: str = "", path: str = PATH, **headers: str) -> Iterator[Client]:
+def connected(port: int, query: str = "", path: str = PATH) -> Iterator[Any]:
     """A client; it comes again while all slots are taken."""
 
-    def connect() -> Client | None:
+    def connect() -> Any:
         try:
-            return Peer.connect(f"ws://127.0.0.1:{port}{path}{query}", headers=headers)
+            return Peer.connect(f"ws://127.0.0.1:{port}{path}{query}")
         except Refused:
             return None
 
@@ -106,7 +107,7 @@ def listened_to(app: App) -> bool:
 
 
 def message(client: Client) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(client.receive(timeout=30))
+    found: dict[str, Any] = json.loads(client.receive(timeout=30) or "null")
     return found
 
 
@@ -163,7 +164,7 @@ def test_both_kinds_of_streams_take_from_the_same_slots(serve: Serve) -> None:
 
 
 def test_a_server_that_keeps_its_sockets_names_the_other_way(app: App) -> None:
-    server = waitress.create_server(application(app), host="127.0.0.1", port=0)
+    server: Any = create_server(application(app), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
