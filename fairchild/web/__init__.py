@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from flask import Blueprint
 
 from fairchild.client import Fairchild
-from fairchild.web import api, problems, stream
+from fairchild.web import api, problems, stream, websocket
 from fairchild.web.auth import Authorize, Gate, Redact, Who
 
 __all__ = ["create_blueprint", "Gate"]
@@ -35,8 +35,9 @@ def create_blueprint(
 
     ``authorize(request, right)`` decides about each request; see ``auth.py`` for what it may answer. Without it only
     requests from this machine that name this machine are served. ``token``: a secret that opens everything to whoever
-    sends it. ``read_only``: nothing that changes anything is there. ``streams``: offer ``/api/stream``, to so many at
-    once (True: 4); each holds a thread of the host for as long as it is open, so leave most threads to others.
+    sends it. ``read_only``: nothing that changes anything is there. ``streams``: offer ``/api/stream`` and the
+    WebSocket ``/api/jobs/stream``, to so many at once in all (True: 4); each holds a thread of the host for as long as
+    it is open, so leave most threads to others.
     ``redact(job)`` gives the dict of a job as it may be shown. ``hosts``: the host names answered to; others get 400.
     ``who(request)`` names the person for the audit log.
     """
@@ -47,7 +48,9 @@ def create_blueprint(
     problems.add_to(blueprint)
     known = api.add_to(blueprint, fc, gate)
     if streams:
-        stream.add_to(known, stream.SLOTS if streams is True else streams)
+        slots = stream.Slots(stream.SLOTS if streams is True else streams)
+        stream.add_to(known, slots)
+        websocket.add_to(known, slots)
     if ui and find_spec("fairchild.web.pages") is not None:
         import_module("fairchild.web.pages").add_to(blueprint, fc, gate)
     return blueprint

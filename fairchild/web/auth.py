@@ -11,7 +11,8 @@ new is closed until somebody has thought about it. A request's rights come from 
    passed on, has all rights. Everybody else gets 403 and a line that says how to open it.
 
 Writes from a browser must come from the same origin: ``Sec-Fetch-Site`` says so, or ``Origin`` equals ``Host``. A
-request with neither header is not a browser's; pages, whose forms only browsers send, refuse it all the same.
+request with neither header is not a browser's; pages, whose forms only browsers send, refuse it all the same. So is
+the handshake of a WebSocket looked at, though it is a GET: whoever sends it reads on.
 """
 
 from __future__ import annotations
@@ -97,11 +98,12 @@ class Gate:
         *,
         methods: Iterable[str] = ("GET",),
         page: bool = False,
+        websocket: bool = False,
     ) -> Callable[[View], View]:
         """Decorates a view: adds its route with the right it needs. With ``read_only`` routes that write are left out.
 
         Of several rights one is needed, and the view asks for what it does. ``page``: its forms are sent by browsers
-        alone, and its errors are pages.
+        alone, and its errors are pages. ``websocket``: the route takes handshakes too, but none of another site's.
         """
         rights = (right,) if isinstance(right, str) else right
         if unknown := set(rights) - RIGHTS:
@@ -114,6 +116,8 @@ class Gate:
             if self.offers(methods):
                 self.rights[view.__name__] = (rights, page)
                 blueprint.add_url_rule(rule, view.__name__, view, methods=list(methods))
+                if websocket:
+                    blueprint.add_url_rule(rule, view.__name__, view, methods=["GET"], websocket=True)
             return view
 
         return add
@@ -129,6 +133,8 @@ class Gate:
         if self._hosts is not None and _host_name(request.host) not in self._hosts:
             raise Problem(400, f"this server does not answer to the name {request.host!r}; allow it with hosts=")
         rights, page = self._needed()
+        if request.url_rule is not None and request.url_rule.websocket:
+            _refuse_foreign_socket()
         if request.method not in SAFE_METHODS:
             self._refuse_cross_site(page)
             _check_body(page)
@@ -213,12 +219,22 @@ class Gate:
             if site in ("same-origin", "none"):
                 return
         else:
-            origin = request.headers.get("Origin")
-            if origin is None and not page:
-                return
-            if origin is not None and urlsplit(origin).netloc.lower() == request.host.lower():
+            own = _is_own_origin()
+            if own or (own is None and not page):
                 return
         raise Problem(403, "a write from another site was refused")
+
+
+def _refuse_foreign_socket() -> None:
+    # Browsers let every site open a WebSocket to every other, with cookies, and then let it read.
+    if _is_own_origin() is False:
+        raise Problem(403, "a WebSocket from another site was refused")
+
+
+def _is_own_origin() -> bool | None:
+    """Whether ``Origin`` is this host; None if the request names none, as no browser does where it matters."""
+    origin = request.headers.get("Origin")
+    return None if origin is None else urlsplit(origin).netloc.lower() == request.host.lower()
 
 
 def _rights(answer: Answer, right: str) -> frozenset[str]:

@@ -29,7 +29,8 @@ PROBLEM = {
 _WORDS = {
     400: "the body is not JSON", 401: "no credential, or not a valid one", 403: "no right to do this", 404: "not there",
     409: "not possible in its state", 413: "the body is too large", 415: "the body is not stated to be JSON",
-    422: "a field does not fit", 500: "it failed", 503: "not available now",
+    422: "a field does not fit", 426: "this is not a WebSocket handshake", 500: "it failed",
+    501: "the server, or what is installed, cannot do this", 503: "not available now",
 }  # fmt: skip
 
 

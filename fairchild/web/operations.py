@@ -64,6 +64,7 @@ class Api:
         body_optional: bool = False,
         status: int = 200,
         refusals: Sequence[int] = (),
+        websocket: bool = False,
     ) -> Callable[[View], View]:
         """Decorates a view. It is called with what varies in the path, ``query`` and ``body``, if it has them.
 
@@ -99,7 +100,7 @@ class Api:
 
             run.__name__ = view.__name__
             rule = path.replace("{", "<").replace("}", ">")
-            self.gate.route(self._blueprint, rule, right, methods=methods)(run)
+            self.gate.route(self._blueprint, rule, right, methods=methods, websocket=websocket)(run)
             if self.gate.offers(methods):
                 self.operations.append(operation)
             return view

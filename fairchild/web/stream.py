@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Response, request
 
 from fairchild.errors import StoreError, UsageError
 from fairchild.web.auth import VIEW
-from fairchild.web.operations import Api
+from fairchild.web.operations import Api, Schema
 from fairchild.web.problems import Problem
 
 SLOTS = 4
@@ -19,31 +19,49 @@ LASTS_SECONDS = 600.0
 """Then the stream ends and the client comes again with what it has seen, perhaps elsewhere."""
 QUIET_POLLS = 20
 """Empty polls after which a comment keeps the connection, and shows whether the other side is there."""
+AFTER: dict[str, Schema] = {"after": {"type": "integer", "minimum": 0}}
+
+Answer = TypeVar("Answer", bound=Response)
 
 
-def add_to(api: Api, slots: int) -> None:
-    """Add the stream, for at most ``slots`` at once."""
-    free = threading.BoundedSemaphore(slots)
+class Slots:
+    """How many streams there may be at once, of all kinds: each holds a thread of the host while it is open."""
 
-    @api.add("GET", "/api/stream", VIEW, query={"after": {"type": "integer", "minimum": 0}}, refusals=(503,))
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._free = threading.BoundedSemaphore(number)
+
+    def take(self, answer: Answer) -> Answer:
+        """The answer, which has a slot until it is closed. Raises Problem 503 when all are taken."""
+        if not self._free.acquire(blocking=False):
+            raise Problem(503, f"all {self._number} streams are in use; come again, or ask for what you need instead")
+        answer.call_on_close(self._free.release)
+        return answer
+
+
+def add_to(api: Api, slots: Slots) -> None:
+    """Add the stream."""
+
+    @api.add("GET", "/api/stream", VIEW, query=AFTER, refusals=(503,))
     def stream(query: dict[str, Any]) -> Any:
         """What happens to jobs, as server-sent events; Last-Event-ID, or ``after``, resumes."""
-        given = request.headers.get("Last-Event-ID")
-        if given is not None and not (given.isascii() and given.isdigit() and len(given) < 19):
-            raise Problem(422, "Last-Event-ID is none of this stream")
-        after = query.get("after") if given is None else int(given)
-        if not free.acquire(blocking=False):
-            raise Problem(503, f"all {slots} streams are in use; come again, or ask for what you need instead")
-        response = Response(_messages(api, after), mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
-        response.call_on_close(free.release)
-        return response
+        messages = _messages(events_after(api, query))
+        return slots.take(Response(messages, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"}))
 
 
-def _messages(api: Api, after: int | None) -> Iterator[str]:
+def events_after(api: Api, query: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """The events that the request at hand has not seen, as ``fc.listen`` gives them. Raises Problem 422."""
+    given = request.headers.get("Last-Event-ID")
+    if given is not None and not (given.isascii() and given.isdigit() and len(given) < 19):
+        raise Problem(422, "Last-Event-ID is none of this stream")
+    return api.fc.listen(after=query.get("after") if given is None else int(given), timeout=LASTS_SECONDS)
+
+
+def _messages(events: Iterator[dict[str, Any] | None]) -> Iterator[str]:
     yield "retry: 2000\n\n"
     quiet = 0
     try:
-        for event in api.fc.listen(after=after, timeout=LASTS_SECONDS):
+        for event in events:
             if event is not None:
                 quiet = 0
                 yield f"id: {event['seq']}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n"
