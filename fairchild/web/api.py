@@ -16,11 +16,12 @@ from fairchild.client import Fairchild
 from fairchild.client.workflows import Workflow
 from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError
 from fairchild.job import LEVELS, JobState
-from fairchild.web import openapi
+from fairchild.web import openapi, shapes
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
 from fairchild.web.operations import MAX_LIMIT, Api, Schema, as_json, invalid, read_id
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
+from fairchild.web.shapes import named
 
 MAX_BULK = 10_000
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
@@ -137,7 +138,7 @@ def _nothing_here() -> Any:
 def _jobs(api: Api) -> None:
     fc, gate = api.fc, api.gate
 
-    @api.add("POST", "/api/jobs", "jobs:insert", body=NEW_JOB, status=201, refusals=(404, 409))
+    @api.add("POST", "/api/jobs", "jobs:insert", body=NEW_JOB, status=201, refusals=(404, 409), answer=named("Job"))
     def enqueue(body: dict[str, Any]) -> Any:
         """Enqueue a task that is registered here or that a live worker knows."""
         options = {name: value for name, value in body.items() if name not in ("task", "args")}
@@ -160,13 +161,20 @@ def _jobs(api: Api) -> None:
         shown = gate.show(job)
         return {**{name: shown[name] for name in first}, **shown}
 
-    @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, "limit": LIMIT, "cursor": ID})
+    @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, "limit": LIMIT, "cursor": ID}, answer=shapes.JOBS)
     def list_jobs(query: dict[str, Any]) -> Any:
         """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page."""
         page = fc.jobs(**query)
         return {"jobs": [gate.show(job) for job in page.jobs], "cursor": page.cursor}
 
-    @api.add("POST", "/api/jobs/bulk", ("jobs:retry", "jobs:cancel", "jobs:delete"), body=BULK, refusals=(403,))
+    @api.add(
+        "POST",
+        "/api/jobs/bulk",
+        ("jobs:retry", "jobs:cancel", "jobs:delete"),
+        body=BULK,
+        refusals=(403,),
+        answer=shapes.BULK,
+    )
     def bulk(body: dict[str, Any]) -> Any:
         """Cancel, retry or delete jobs, by ids or by a filter, at most 10,000 at once; ``dry_run`` only counts."""
         action = body["action"]
@@ -218,17 +226,17 @@ def _one_job(api: Api) -> None:
             raise Problem(404, f"no job has the id {id}; it may have been deleted or pruned")
         return job
 
-    @api.add("GET", "/api/jobs/{id}", VIEW, refusals=(404,))
+    @api.add("GET", "/api/jobs/{id}", VIEW, refusals=(404,), answer=named("Job"))
     def get_job(id: str) -> Any:
         """One job with all that is known of it."""
         return gate.show(existing(id))
 
-    @api.add("GET", "/api/jobs/{id}/why", VIEW, refusals=(404,))
+    @api.add("GET", "/api/jobs/{id}/why", VIEW, refusals=(404,), answer=shapes.WHY)
     def why_job(id: str) -> Any:
         """Why a job does not run, or that nothing keeps it from running."""
         return fc.why(read_id(id)).to_dict()
 
-    @api.add("GET", "/api/jobs/{id}/logs", "payload:read", query=LOG, refusals=(404,))
+    @api.add("GET", "/api/jobs/{id}/logs", "payload:read", query=LOG, refusals=(404,), answer=shapes.LOGS)
     def get_logs(id: str, query: dict[str, Any]) -> Any:
         """What a job has logged, oldest first, of all its attempts; ``after`` asks for what came after a line."""
         job = existing(id)
@@ -238,7 +246,7 @@ def _one_job(api: Api) -> None:
             "after": lines[-1].id if lines else query["after"],
         }
 
-    @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,))
+    @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,), answer=shapes.FAMILY)
     def get_family(id: str) -> Any:
         """The workflow that a job belongs to: its root's id, its jobs and what they wait for."""
         family = fc.family(read_id(id))
@@ -247,7 +255,13 @@ def _one_job(api: Api) -> None:
         return {"root_id": str(family["root"].id), **_shown_family(gate, family)}
 
     @api.add(
-        ("POST", "PATCH"), "/api/jobs/{id}/cancel", "jobs:cancel", body=REASON, body_optional=True, refusals=(404, 409)
+        ("POST", "PATCH"),
+        "/api/jobs/{id}/cancel",
+        "jobs:cancel",
+        body=REASON,
+        body_optional=True,
+        refusals=(404, 409),
+        answer=named("Job"),
     )
     def cancel_job(id: str, body: dict[str, Any]) -> Any:
         """Cancel a job and its descendants; one that runs is asked to stop."""
@@ -258,7 +272,7 @@ def _one_job(api: Api) -> None:
         api.note("cancel", job.id, len(changed))
         return gate.show(job.refresh())
 
-    @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409))
+    @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409), answer=named("Job"))
     def retry_job(id: str) -> Any:
         """Make an ended job available again, with at least one attempt left."""
         job = existing(id)
@@ -271,7 +285,7 @@ def _one_job(api: Api) -> None:
         api.note("retry", job.id, len(changed))
         return gate.show(job.refresh())
 
-    @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409))
+    @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409), answer=shapes.DELETED)
     def delete_job(id: str) -> Any:
         """Delete a job that has ended and that no other needs."""
         job = existing(id)
@@ -285,31 +299,43 @@ def _one_job(api: Api) -> None:
 def _whole(api: Api) -> None:
     fc = api.fc
 
-    @api.add("GET", "/api/stats", VIEW)
+    @api.add("GET", "/api/stats", VIEW, answer=shapes.STATS)
     def stats() -> Any:
         """How many jobs are in which state, in all and by queue."""
         return fc.stats()
 
-    @api.add("GET", "/api/timeseries", VIEW, query={"minutes": MINUTES, "step": STEP, "queue": NAME, "task": NAME})
+    @api.add(
+        "GET",
+        "/api/timeseries",
+        VIEW,
+        query={"minutes": MINUTES, "step": STEP, "queue": NAME, "task": NAME},
+        answer=shapes.TIMESERIES,
+    )
     def timeseries(query: dict[str, Any]) -> Any:
         """What was inserted and ended per minute, or per ``step`` of them, and how long jobs waited and ran."""
         if query["step"] > query["minutes"]:
             raise invalid([("?step", f"must be at most {query['minutes']}, the number of minutes")])
         return fc.timeseries(**query)
 
-    @api.add("GET", "/api/tasks", VIEW)
+    @api.add("GET", "/api/tasks", VIEW, answer=shapes.TASKS)
     def tasks() -> Any:
         """The tasks that live workers know."""
         return {"tasks": fc.known_tasks()}
 
-    @api.add("GET", "/api/audit", "tokens:edit", query={"limit": LIMIT, "cursor": {"type": "integer", "minimum": 1}})
+    @api.add(
+        "GET",
+        "/api/audit",
+        "tokens:edit",
+        query={"limit": LIMIT, "cursor": {"type": "integer", "minimum": 1}},
+        answer=shapes.AUDIT,
+    )
     def audit(query: dict[str, Any]) -> Any:
         """Who did what through the API and the pages, newest first."""
         entries = fc.audit_entries(**query)
         cursor = entries[-1].id if len(entries) == query["limit"] else None
         return {"entries": [each._asdict() for each in entries], "cursor": cursor}
 
-    @api.add("GET", "/health", VIEW, refusals=(503,))
+    @api.add("GET", "/health", VIEW, answer=shapes.HEALTH, also={503: shapes.HEALTH})
     def health() -> Any:
         """Whether jobs can run: the database, its tables, workers, the job that has waited longest."""
         checks = fc.health()
@@ -328,19 +354,19 @@ def _queues(api: Api) -> None:
             raise Problem(404, "there is no such queue")
         return name
 
-    @api.add("GET", "/api/queues", VIEW)
+    @api.add("GET", "/api/queues", VIEW, answer=shapes.QUEUES)
     def list_queues() -> Any:
         """Each queue with its counts, whether it is paused and how long its oldest available job has waited."""
         return {"queues": fc.queues.list()}
 
-    @api.add("POST", "/api/queues/{name}/pause", "queues:pause", refusals=(404,))
+    @api.add("POST", "/api/queues/{name}/pause", "queues:pause", refusals=(404,), answer=named("Queue"))
     def pause_queue(name: str) -> Any:
         """Let nobody take jobs from a queue; what runs goes on."""
         fc.queues.pause(checked(name))
         api.note("pause queue", name)
         return fc.queues.get(name)
 
-    @api.add("POST", "/api/queues/{name}/resume", "queues:pause", refusals=(404,))
+    @api.add("POST", "/api/queues/{name}/resume", "queues:pause", refusals=(404,), answer=named("Queue"))
     def resume_queue(name: str) -> Any:
         """Undo a pause."""
         checked(name)
@@ -354,7 +380,7 @@ def _queues(api: Api) -> None:
 def _workers(api: Api) -> None:
     fc = api.fc
 
-    @api.add("GET", "/api/workers", VIEW)
+    @api.add("GET", "/api/workers", VIEW, answer=shapes.WORKERS)
     def workers() -> Any:
         """The workers, those that are over last."""
         return {"workers": fc.worker_sessions()}
@@ -367,17 +393,17 @@ def _workers(api: Api) -> None:
         api.note(f"{did} worker", f"{found[0].name} {id}")
         return found[0].to_dict()
 
-    @api.add("POST", "/api/workers/{id}/pause", "workers:control", refusals=(404,))
+    @api.add("POST", "/api/workers/{id}/pause", "workers:control", refusals=(404,), answer=named("Worker"))
     def pause_worker(id: str) -> Any:
         """Let a worker take no more jobs; what runs goes on."""
         return change(id, "pause", fc.workers.pause)
 
-    @api.add("POST", "/api/workers/{id}/resume", "workers:control", refusals=(404,))
+    @api.add("POST", "/api/workers/{id}/resume", "workers:control", refusals=(404,), answer=named("Worker"))
     def resume_worker(id: str) -> Any:
         """Undo a pause."""
         return change(id, "resume", fc.workers.resume)
 
-    @api.add("POST", "/api/workers/{id}/stop", "workers:control", refusals=(404,))
+    @api.add("POST", "/api/workers/{id}/stop", "workers:control", refusals=(404,), answer=named("Worker"))
     def stop_worker(id: str) -> Any:
         """Let a worker end what it runs, take nothing new, and go."""
         return change(id, "stop", fc.workers.stop)
@@ -392,7 +418,7 @@ def _workflows(api: Api) -> None:
         except UnknownJob as error:
             raise Problem(404, str(error)) from None
 
-    @api.add("GET", "/api/workflows", VIEW, query={"limit": LIMIT, "cursor": ID})
+    @api.add("GET", "/api/workflows", VIEW, query={"limit": LIMIT, "cursor": ID}, answer=shapes.WORKFLOWS)
     def list_workflows(query: dict[str, Any]) -> Any:
         """Jobs that have called others, newest first, with the states of all their jobs."""
         found, cursor = fc.roots(**query)
@@ -401,7 +427,7 @@ def _workflows(api: Api) -> None:
             "cursor": cursor,
         }
 
-    @api.add("GET", "/api/workflows/{id}", VIEW, query={"cursor": ID}, refusals=(404,))
+    @api.add("GET", "/api/workflows/{id}", VIEW, query={"cursor": ID}, refusals=(404,), answer=shapes.WORKFLOW)
     def get_workflow(id: str, query: dict[str, Any]) -> Any:
         """The workflow of any of its jobs: up to 1,000 of its jobs, what those wait for, and how far it is."""
         family = fc.family(read_id(id), cursor=query.get("cursor"))
@@ -409,7 +435,15 @@ def _workflows(api: Api) -> None:
             raise Problem(404, f"no job has the id {id}")
         return {"id": str(family["root"].id), "root": gate.show(family["root"]), **_shown_family(gate, family)}
 
-    @api.add("POST", "/api/workflows/{id}/cancel", "jobs:cancel", body=REASON, body_optional=True, refusals=(404,))
+    @api.add(
+        "POST",
+        "/api/workflows/{id}/cancel",
+        "jobs:cancel",
+        body=REASON,
+        body_optional=True,
+        refusals=(404,),
+        answer=shapes.CHANGED,
+    )
     def cancel_workflow(id: str, body: dict[str, Any]) -> Any:
         """Cancel all jobs of a workflow that have not ended."""
         workflow = existing(id)
@@ -417,7 +451,7 @@ def _workflows(api: Api) -> None:
         api.note("cancel workflow", workflow.id, changed)
         return {"id": str(workflow.id), "changed": changed}
 
-    @api.add("POST", "/api/workflows/{id}/retry", "jobs:retry", refusals=(404, 409))
+    @api.add("POST", "/api/workflows/{id}/retry", "jobs:retry", refusals=(404, 409), answer=shapes.CHANGED)
     def retry_workflow(id: str) -> Any:
         """Run again what failed, and what was cancelled because of it; what completed is kept."""
         workflow = existing(id)

@@ -8,30 +8,23 @@ from typing import Any
 
 from fairchild import __version__
 from fairchild.web.operations import Operation
+from fairchild.web.shapes import ID, NAMED, TEXT, named
 
-PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
-}
+PROBLEM = "application/problem+json"
 _WORDS = {
-    400: "the body is not JSON", 401: "no credential, or not a valid one", 403: "no right to do this", 404: "not there",
-    409: "not possible in its state", 413: "the body is too large", 415: "the body is not stated to be JSON",
-    422: "a field does not fit", 426: "this is not a WebSocket handshake", 500: "it failed",
-    501: "the server, or what is installed, cannot do this", 503: "not available now",
-}  # fmt: skip
+    400: "the request is malformed",
+    401: "no credential, or not a valid one",
+    403: "no right to do this",
+    404: "not there",
+    409: "not possible in its state",
+    413: "the body is too large",
+    415: "the body is not stated to be JSON",
+    422: "a field does not fit",
+    426: "this is not a WebSocket handshake",
+    500: "it failed",
+    501: "the server, or what is installed, cannot do this",
+    503: "not available now",
+}
 
 
 def document(operations: Sequence[Operation], mount: str) -> dict[str, Any]:
@@ -46,7 +39,7 @@ def document(operations: Sequence[Operation], mount: str) -> dict[str, Any]:
         "servers": [{"url": mount or "/"}],
         "paths": paths,
         "components": {
-            "schemas": {"Problem": PROBLEM},
+            "schemas": NAMED,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}, {}],
@@ -55,7 +48,7 @@ def document(operations: Sequence[Operation], mount: str) -> dict[str, Any]:
 
 def _operation(each: Operation, method: str) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": ID if name == "id" else TEXT}
         for name in re.findall(r"\{(\w+)\}", each.path)
     ]
     parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in each.query.items()]
@@ -83,10 +76,12 @@ def _responses(each: Operation, method: str) -> dict[str, Any]:
         codes |= {400, 422}
     if each.query:
         codes.add(422)
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    answers: dict[str, Any] = {
-        str(each.status): {"description": each.summary, "content": {"application/json": {"schema": {"type": "object"}}}}
-    }
-    for code in sorted(codes - {each.status}):
+    problem = {PROBLEM: {"schema": named("Problem")}}
+    answers: dict[str, Any] = {}
+    for code in sorted(codes):
         answers[str(code)] = {"description": _WORDS[code], "content": problem}
-    return answers
+    for code, schema in {each.status: each.answer, **each.also}.items():
+        content = {} if code == 101 else {each.media: {"schema": schema}}
+        known = answers.get(str(code), {"description": each.summary, "content": {}})
+        answers[str(code)] = {**known, "content": {**known["content"], **content}}
+    return dict(sorted(answers.items()))

@@ -17,6 +17,7 @@ from fairchild.errors import StoreError
 from fairchild.rules.schema import problems
 from fairchild.web.auth import Gate
 from fairchild.web.problems import Problem
+from fairchild.web.shapes import MAPPING
 
 log = logging.getLogger("fairchild.web")
 
@@ -40,6 +41,10 @@ class Operation:
     body: Schema | None = None
     body_optional: bool = False
     status: int = 200
+    answer: Schema = field(default_factory=lambda: MAPPING)
+    also: Mapping[int, Schema] = field(default_factory=dict)
+    """Other answers that are no problems, by status code."""
+    media: str = "application/json"
     refusals: tuple[int, ...] = ()
     """Status codes besides those that every operation may answer with."""
 
@@ -63,6 +68,9 @@ class Api:
         body: Schema | None = None,
         body_optional: bool = False,
         status: int = 200,
+        answer: Schema = MAPPING,
+        also: Mapping[int, Schema] | None = None,
+        media: str = "application/json",
         refusals: Sequence[int] = (),
         websocket: bool = False,
     ) -> Callable[[View], View]:
@@ -83,6 +91,9 @@ class Api:
                 body=body,
                 body_optional=body_optional,
                 status=status,
+                answer=answer,
+                also=also or {},
+                media=media,
                 refusals=tuple(refusals),
             )
 

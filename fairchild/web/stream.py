@@ -13,6 +13,7 @@ from fairchild.errors import StoreError, UsageError
 from fairchild.web.auth import VIEW
 from fairchild.web.operations import Api, Schema
 from fairchild.web.problems import Problem
+from fairchild.web.shapes import TEXT
 
 SLOTS = 4
 LASTS_SECONDS = 600.0
@@ -42,7 +43,7 @@ class Slots:
 def add_to(api: Api, slots: Slots) -> None:
     """Add the stream."""
 
-    @api.add("GET", "/api/stream", VIEW, query=AFTER, refusals=(503,))
+    @api.add("GET", "/api/stream", VIEW, query=AFTER, media="text/event-stream", answer=TEXT)
     def stream(query: dict[str, Any]) -> Any:
         """What happens to jobs, as server-sent events; Last-Event-ID, or ``after``, resumes."""
         messages = _messages(events_after(api, query))
