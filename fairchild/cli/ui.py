@@ -26,6 +26,9 @@ def ui(
         bool, option("--insecure", env="UI_INSECURE", help="Let everybody in who can reach it, to do everything.")
     ] = False,
     read_only: Annotated[bool, option("--read-only", env="UI_READ_ONLY", help="Look, and change nothing.")] = False,
+    probes: Annotated[
+        bool, option("--probes", env="UI_PROBES", help="Answer /livez and /readyz to everybody, not only here.")
+    ] = False,
     threads: Annotated[
         int, option("--threads", env="UI_THREADS", help="How many requests at once.", min=4, max=1000)
     ] = 32,
@@ -45,6 +48,8 @@ def ui(
 
     import_all(imports)
     with connected(database_url, schema) as client:
-        app = make_app(client, host, token=token, insecure=insecure, read_only=read_only, streams=threads // 4)
+        app = make_app(
+            client, host, token=token, insecure=insecure, read_only=read_only, streams=threads // 4, probes=probes
+        )
         say(f"fairchild is at http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)")
         serve(app, host, port, threads)

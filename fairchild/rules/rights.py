@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 PUBLIC = "public"
 """Of routes that anybody may ask for: static files."""
+PROBE = "probe"
+"""Of the probes. Nobody is given it: it depends on where a request comes from, not on who sends it."""
 VIEW = "view"
-READING = frozenset({PUBLIC, VIEW, "payload:read"})
+READING = frozenset({PUBLIC, PROBE, VIEW, "payload:read"})
 OPERATING = frozenset({"jobs:retry", "jobs:cancel", "jobs:edit", "jobs:insert", "queues:pause", "workers:control"})
 ADMINISTERING = frozenset({"jobs:delete", "limits:edit", "schedules:edit", "tenants:edit", "tokens:edit"})
 RIGHTS = READING | OPERATING | ADMINISTERING

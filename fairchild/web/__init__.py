@@ -13,6 +13,7 @@ from flask import Blueprint
 
 from fairchild.client import Fairchild
 from fairchild.web import api, problems, stream, websocket
+from fairchild.web import probes as probe_routes
 from fairchild.web.auth import Authorize, Gate, Redact, Who
 
 __all__ = ["create_blueprint", "Gate"]
@@ -29,6 +30,7 @@ def create_blueprint(
     token: str | None = None,
     hosts: list[str] | None = None,
     who: Who | None = None,
+    probes: bool = False,
     name: str = "fairchild",
 ) -> Blueprint:
     """A blueprint with the API under ``/api`` and, with ``ui``, the pages.
@@ -39,18 +41,22 @@ def create_blueprint(
     WebSocket ``/api/jobs/stream``, to so many at once in all (True: 4); each holds a thread of the host for as long as
     it is open, so leave most threads to others.
     ``redact(job)`` gives the dict of a job as it may be shown. ``hosts``: the host names answered to; others get 400.
-    ``who(request)`` names the person for the audit log.
+    ``who(request)`` names the person for the audit log. ``probes``: ``/livez`` and ``/readyz`` are answered to
+    everybody, not only to this machine.
     """
-    gate = Gate(fc, authorize=authorize, read_only=read_only, redact=redact, token=token, hosts=hosts, who=who)
+    gate = Gate(
+        fc, authorize=authorize, read_only=read_only, redact=redact, token=token, hosts=hosts, who=who, probes=probes
+    )
     blueprint = Blueprint(name, __name__, template_folder="templates")
     blueprint.before_request(gate.check)
     blueprint.after_request(gate.add_headers)
     problems.add_to(blueprint)
     known = api.add_to(blueprint, fc, gate)
+    probe_routes.add_to(known)
     if streams:
         slots = stream.Slots(stream.SLOTS if streams is True else streams)
         stream.add_to(known, slots)
         websocket.add_to(known, slots)
     if ui and find_spec("fairchild.web.pages") is not None:
-        import_module("fairchild.web.pages").add_to(blueprint, fc, gate)
+        import_module("fairchild.web.pages").add_to(blueprint, fc, gate, known)
     return blueprint

@@ -30,11 +30,11 @@ from flask import Blueprint, Request, Response, g, request
 from fairchild.client import Fairchild
 from fairchild.client.tokens import PREFIX, Token
 from fairchild.job import Job
-from fairchild.rules.rights import OPERATING, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
+from fairchild.rules.rights import OPERATING, PROBE, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
 
-__all__ = ["OPERATING", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
+__all__ = ["OPERATING", "PROBE", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
 
 Answer = bool | str | Iterable[str] | None
 Authorize = Callable[[Request, str], Answer]
@@ -79,6 +79,7 @@ class Gate:
         token: str | None = None,
         hosts: list[str] | None = None,
         who: Who | None = None,
+        probes: bool = False,
     ) -> None:
         self._fc = fc
         self._authorize = authorize
@@ -86,6 +87,7 @@ class Gate:
         self._token = token
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._who = who
+        self._probes = probes
         self.read_only = read_only
         self.rights: dict[str, tuple[tuple[str, ...], bool]] = {}
         """By endpoint: the rights of which its route needs one, and whether it is a page."""
@@ -130,9 +132,8 @@ class Gate:
 
     def check(self) -> None:
         """Before every request: raises Problem if it is not to be served."""
-        if self._hosts is not None and _host_name(request.host) not in self._hosts:
-            raise Problem(400, f"this server does not answer to the name {request.host!r}; allow it with hosts=")
         rights, page = self._needed()
+        self._check_host(rights)
         if request.url_rule is not None and request.url_rule.websocket:
             _refuse_foreign_socket()
         if request.method not in SAFE_METHODS:
@@ -140,6 +141,13 @@ class Gate:
             _check_body(page)
         if not any(self.allows(right) for right in rights):
             self.require(rights[0])
+
+    def _check_host(self, rights: tuple[str, ...]) -> None:
+        if self._hosts is None or _host_name(request.host) in self._hosts:
+            return
+        if rights == (PROBE,) and self._probes:
+            return  # an orchestrator asks by address
+        raise Problem(400, f"this server does not answer to the name {request.host!r}; allow it with hosts=")
 
     def _needed(self) -> tuple[tuple[str, ...], bool]:
         # The blueprint may be registered, or nested, under another name.
@@ -152,6 +160,8 @@ class Gate:
         """Whether this request has the right."""
         if right == PUBLIC:
             return True
+        if right == PROBE:
+            return self._probes or _is_local()
         if self.read_only and right not in READING:
             return False
         known: dict[str, bool] = g.setdefault("fairchild_rights", {})
@@ -163,6 +173,8 @@ class Gate:
         """Raises Problem 403 unless this request has the right."""
         if self.allows(right):
             return
+        if right == PROBE:
+            raise Problem(403, "this is answered to this machine alone; probes=True answers it to everybody")
         if self._authorize is None and self._token is None and not _is_local():
             raise Problem(403, HOW_TO_OPEN)
         raise Problem(403, "this is a read-only view" if self.read_only else f"you have no right to do this: {right}")

@@ -61,7 +61,7 @@ def answer(error: Exception) -> Response:
 def is_api() -> bool:
     """Whether this request is for the API, and not for a page."""
     rule = request.url_rule.rule if request.url_rule is not None else request.path
-    return "/api/" in rule or rule.endswith("/health")
+    return "/api/" in rule or rule.endswith(("/health", "/livez", "/readyz"))
 
 
 def describe(error: Exception) -> Problem:

@@ -47,6 +47,8 @@ def test_ui_serves_this_machine_and_stops_on_a_signal(fairchild_db: str, tmp_pat
         eventually(lambda: status(url) == 200, 60, what=ui.said)
         assert status(url, Host="attacker.example") == 400
         assert status(f"http://127.0.0.1:{port}/health") == 503
+        assert status(f"http://127.0.0.1:{port}/readyz") == 200
+        assert status(f"http://127.0.0.1:{port}/readyz", Host="attacker.example") == 400
         ui.process.send_signal(signal.SIGINT if module == "waitress" else signal.SIGTERM)
         assert ui.process.wait(30) == 0
         assert "Traceback" not in ui.said()
@@ -60,14 +62,14 @@ def test_ui_is_not_opened_to_others_without_a_word(fairchild_db: str, tmp_path: 
     assert both.returncode == 2
 
 
-def test_ui_with_a_token(fairchild_db: str, tmp_path: Path) -> None:
+def test_ui_with_a_token_and_probes_without(fairchild_db: str, tmp_path: Path) -> None:
     port = free_port()
-    with started(
-        ["ui", "--host", "0.0.0.0", "--port", str(port)], folder=tmp_path, url=fairchild_db, FAIRCHILD_UI_TOKEN="s3cret"
-    ) as ui:
+    arguments = ["ui", "--host", "0.0.0.0", "--port", str(port), "--probes"]
+    with started(arguments, folder=tmp_path, url=fairchild_db, FAIRCHILD_UI_TOKEN="s3cret") as ui:
         url = f"http://127.0.0.1:{port}/api/stats"
         eventually(lambda: status(url) == 401, 60, what=ui.said)
         assert status(url, Authorization="Bearer s3cret") == 200
+        assert status(f"http://127.0.0.1:{port}/readyz", Host="10.0.0.1") == 200
 
 
 def test_tokens_are_made_listed_and_revoked(fairchild_db: str, tmp_path: Path) -> None:

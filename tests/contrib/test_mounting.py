@@ -56,7 +56,7 @@ import django
 from django.conf import settings
 
 settings.configure(
-    SECRET_KEY="x", ALLOWED_HOSTS=["testserver"], ROOT_URLCONF="site_urls", USE_TZ=True,
+    SECRET_KEY="x", ALLOWED_HOSTS=["testserver", "localhost"], ROOT_URLCONF="site_urls", USE_TZ=True,
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
     MIDDLEWARE=[
@@ -76,6 +76,8 @@ User.objects.create_user("bob", password="x", is_staff=True)
 
 client = Client(enforce_csrf_checks=True)
 assert client.get("/ops/fairchild/api/stats").status_code == 401
+assert client.get("/ops/fairchild/readyz").status_code == 403
+assert client.get("/ops/fairchild/readyz", headers={"Host": "localhost"}).status_code == 200
 assert client.get("/ops/fairchild/jobs").headers["Location"].startswith("/accounts/login/?next=/ops/fairchild/jobs")
 
 client.force_login(User.objects.get(username="bob"))

@@ -3,7 +3,8 @@
 Django's session and permissions guard it: anonymous people are sent to the login page (API requests get 401), staff
 with ``fairchild.view_job`` may look, with ``fairchild.change_job`` operate, and superusers may do everything; so may
 what ``FAIRCHILD = {"AUTHORIZE": "dotted.path"}`` names, a function ``authorize(django_request, right)`` that answers
-as one of ``create_blueprint`` does. Other settings there: ``URL``, ``SCHEMA``, ``READ_ONLY``. Without ``URL`` the
+as one of ``create_blueprint`` does. Other settings there: ``URL``, ``SCHEMA``, ``READ_ONLY``,
+``PROBES``. Without ``URL`` the
 environment says where the database is.
 """
 
@@ -24,7 +25,8 @@ from fairchild.client import Fairchild
 from fairchild.contrib.wsgi import make_wsgi
 from fairchild.errors import ConfigError
 
-_OPTIONS = ("URL", "SCHEMA", "READ_ONLY", "AUTHORIZE")
+_OPTIONS = ("URL", "SCHEMA", "READ_ONLY", "AUTHORIZE", "PROBES")
+_PROBES = ("livez", "readyz")
 _REQUEST = "fairchild.django_request"
 
 
@@ -43,7 +45,7 @@ def _serve(request: HttpRequest, rest: str) -> HttpResponseBase:
     user = getattr(request, "user", None)
     if user is None:
         raise ConfigError("fairchild's pages need django.contrib.auth and its middleware, which set request.user")
-    if not user.is_authenticated:
+    if not user.is_authenticated and rest not in _PROBES:
         if rest.startswith("api/") or rest == "health":
             return JsonResponse({"status": 401, "title": "Unauthorized", "detail": "log in first"}, status=401)
         return redirect_to_login(request.get_full_path())
@@ -90,4 +92,7 @@ def _app() -> Flask:
         return str(request.environ[_REQUEST].user)
 
     fc = Fairchild(options.get("URL"), schema=options.get("SCHEMA"))
-    return make_wsgi(fc, authorize=asked, who=who, read_only=bool(options.get("READ_ONLY", False)))
+    return make_wsgi(
+        fc, authorize=asked, who=who, read_only=bool(options.get("READ_ONLY", False)),
+        probes=bool(options.get("PROBES", False)),
+    )  # fmt: skip
