@@ -20,7 +20,7 @@ PAGES = [
     "workflows/{flow}", "workflows/{flow}?view=timeline", "workflows/{flow}?view=list&group=root",
     "workflows/{broken}?group=root", "queues", "queues/money", "queues/exports", "workers", "tasks",
     "tasks/shop.mail.send_email", "new", "new?task=shop.billing.charge", "new?from={failed}", "errors", "system",
-    "audit", "schedules", "limits", "tenants",
+    "audit", "api/docs", "schedules", "limits", "tenants",
 ]  # fmt: skip
 WIDTHS = [320, 390, 768, 1440]
 THEMES = ["light", "dark"]

@@ -6,6 +6,7 @@ from flask import Blueprint
 
 from fairchild.client import Fairchild
 from fairchild.web.auth import Gate
+from fairchild.web.operations import Api
 from fairchild.web.pages import (
     enqueue,
     errors,
@@ -13,6 +14,7 @@ from fairchild.web.pages import (
     jobs,
     overview,
     queues,
+    reference,
     system,
     tasks,
     teaching,
@@ -21,11 +23,11 @@ from fairchild.web.pages import (
 )
 from fairchild.web.pages.site import Site
 
-_PAGES = (overview, jobs, job, workflows, queues, workers, tasks, enqueue, errors, system, teaching)
+_PAGES = (overview, jobs, job, workflows, queues, workers, tasks, enqueue, errors, system, teaching, reference)
 
 
-def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate) -> None:
-    """Add all pages to the blueprint."""
-    site = Site(blueprint, fc, gate)
+def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate, api: Api) -> None:
+    """Add all pages to the blueprint; ``api`` is what they describe."""
+    site = Site(blueprint, fc, gate, api)
     for each in _PAGES:
         each.add_to(site)

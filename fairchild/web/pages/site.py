@@ -28,6 +28,7 @@ from fairchild.web import charts, problems, words
 from fairchild.web.assets import Assets
 from fairchild.web.auth import PUBLIC, Gate
 from fairchild.web.fragments import Shared, digest
+from fairchild.web.operations import Api
 from fairchild.web.pages.json_text import tokens
 from fairchild.web.problems import Problem
 
@@ -98,10 +99,11 @@ View = Callable[..., "Shown | AnyResponse"]
 class Site:
     """The pages of one blueprint."""
 
-    def __init__(self, blueprint: Blueprint, fc: Fairchild, gate: Gate) -> None:
+    def __init__(self, blueprint: Blueprint, fc: Fairchild, gate: Gate, api: Api) -> None:
         self.blueprint = blueprint
         self.fc = fc
         self.gate = gate
+        self.api = api
         self.assets = Assets()
         self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS)
         self._shell: Shared[Shell] = Shared(SHELL_SECONDS, most=1)
