@@ -8,7 +8,7 @@ from typing import Any
 
 from fairchild import __version__
 from fairchild.web.operations import Operation
-from fairchild.web.shapes import ID, NAMED, TEXT, named
+from fairchild.web.shapes import ID, NAME, NAMED, named
 
 PROBLEM = "application/problem+json"
 _WORDS = {
@@ -48,7 +48,7 @@ def document(operations: Sequence[Operation], mount: str) -> dict[str, Any]:
 
 def _operation(each: Operation, method: str) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": ID if name == "id" else TEXT}
+        {"name": name, "in": "path", "required": True, "schema": ID if name == "id" else NAME}
         for name in re.findall(r"\{(\w+)\}", each.path)
     ]
     parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in each.query.items()]
