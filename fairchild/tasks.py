@@ -16,7 +16,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
@@ -498,7 +498,7 @@ def check_seconds(what: str, value: Any, *, zero: bool = False) -> float:
 
 
 def check_moment(value: Any) -> datetime:
-    """A datetime that knows its zone."""
+    """A datetime that knows its zone, in UTC: PostgreSQL takes no offsets of 16 hours and more."""
     if not isinstance(value, datetime):
         raise InvalidArguments(f"a time must be a datetime, got {type(value).__name__}; nothing was enqueued")
     if value.tzinfo is None or value.utcoffset() is None:
@@ -506,7 +506,13 @@ def check_moment(value: Any) -> datetime:
             f"{value!r} has no time zone, so it does not name a moment; nothing was enqueued. "
             "Use datetime.now(timezone.utc) or datetime(..., tzinfo=ZoneInfo(...))"
         )
-    return value
+    try:
+        moment = value.astimezone(timezone.utc)
+    except OverflowError:
+        moment = datetime.max.replace(tzinfo=timezone.utc)
+    if not 1 < moment.year < 9999:  # in another zone it may be a year that no datetime has, and could not be read
+        raise InvalidArguments(f"{value} is not between the years 2 and 9998; nothing was enqueued")
+    return moment
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

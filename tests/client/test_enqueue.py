@@ -268,6 +268,23 @@ def test_a_moment_is_kept_to_the_microsecond_whatever_its_zone(app: App, add: Ta
         assert found.state == "scheduled"
 
 
+def test_a_time_in_the_oddest_zone_is_the_same_moment(app: App, add: Task[..., Any]) -> None:
+    for hours in (-23, 18, 23):
+        when = datetime(2100, 1, 1, tzinfo=timezone(timedelta(hours=hours)))
+        assert app.get(add.enqueue_at(when, 1)).scheduled_at == when
+
+
+def test_a_time_that_could_not_be_read_again_is_refused(add: Task[..., Any]) -> None:
+    for zone in (timezone(timedelta(hours=hours)) for hours in (-12, 0, 12)):
+        for when in (
+            datetime(9999, 12, 31, 23, tzinfo=zone),
+            datetime(9999, 1, 2, tzinfo=zone),
+            datetime(1, 1, 1, tzinfo=zone),
+        ):
+            with pytest.raises(InvalidArguments, match="between the years"):
+                add.enqueue_at(when, 1)
+
+
 def test_a_naive_time_is_refused_with_what_to_write(app: App, add: Task[..., Any]) -> None:
     with pytest.raises(InvalidArguments, match=r"no time zone.*datetime\.now\(timezone\.utc\)"):
         add.enqueue_at(datetime(2040, 1, 1), 1)  # noqa: DTZ001
