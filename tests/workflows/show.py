@@ -23,8 +23,6 @@ from tests.workflows import dags
 
 PATIENCE = 1800.0
 MOST_RATIO = 2.5
-# Innocents are not condemned here; whether they are is another question.
-FORGIVE = "UPDATE fairchild_jobs_base SET losses = 0 WHERE losses > 0 AND state = 'pending'"
 STRIDE = 300
 """Jobs that end between two kills."""
 
@@ -201,10 +199,6 @@ class Show:
                         processes[victim].wait()
                         processes[victim] = self.start("--lease", "2")
                         kills += 1
-                    # Innocents are not condemned here; whether they are is another question.
-                    connection.execute(
-                        "UPDATE fairchild_jobs_base SET losses = 0 WHERE losses > 0 AND ended_at IS NULL"
-                    )
                     time.sleep(rng.uniform(0.1, 0.5))
         finally:
             for process in processes:
