@@ -355,8 +355,19 @@ def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -
         asked = [row[0] for row in link.rows(LOCK_JOBS, {"ids": ids}) if row[1] != "pending"]
         if not asked:
             return []
-        along = _cancelled_with(link, asked)
-        others = {**dict.fromkeys(along, False), **_ended_because_of(link, [*asked, *along])}
+        # What waits for them, and a parent that waits, could be ended for them in this moment. With its row locked it
+        # cannot, and if it has been, it is found ended when looked at again.
+        looked_at: set[UUID] = set()
+        waiting: list[UUID] = []
+        while True:
+            along = _cancelled_with(link, asked)
+            others = {**dict.fromkeys(along, False), **_ended_because_of(link, [*asked, *along])}
+            everything = list({*asked, *others})
+            new = {*(row[0] for row in link.rows(WAITING_FOR, {"ids": everything})), *everything} - looked_at
+            if not new:
+                break
+            waiting += [row[0] for row in link.rows(LOCK_WAITING, {"ids": list(new)})]
+            looked_at |= new
         ran = {*(job_id for job_id, has_run in others.items() if has_run), *(keep & set(asked))}
         anew = [job_id for job_id in (*asked, *others) if job_id not in ran]
         if busy := [row[0] for row in link.rows(LIVE_CHILDREN, {"ids": anew})]:
@@ -364,10 +375,6 @@ def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -
                 f"job {busy[0]} would run anew while jobs that it called before still run; nothing was retried. "
                 "Wait for them to end"
             )
-        everything = list({*asked, *others})
-        # A parent that waits could be settled by its last child in this moment. With its row locked it cannot, and if
-        # it has been, it is found ended here.
-        waiting = [row[0] for row in link.rows(LOCK_WAITING, {"ids": everything})]
         link.rows(LOCK_JOBS, {"ids": _without(everything, waiting)})
         forgotten = link.rows(FORGET, {"ids": anew})
         if forgotten:

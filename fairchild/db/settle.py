@@ -21,17 +21,24 @@ from fairchild.db.statement import Sql
 
 BATCH = 1000
 
-# Index fairchild_waiting_pkey; locks in order of job id.
+# Index fairchild_waiting_pkey; locks in order of job id. What a job was marked for may have been retried since: then it
+# stays where it is then, and is counted again.
+_RETRIED = "(SELECT state FROM {{jobs}} WHERE id = w.{0}) IN ('pending', 'completed')"
 TAKE_MARKED = Sql(
     "take_marked",
     """
 WITH locked AS MATERIALIZED (
-  SELECT job_id, ran, failed_dep, failed_child, final FROM {waiting}
-   WHERE job_id = ANY(%(ids)s::uuid[]) AND settle ORDER BY job_id FOR UPDATE),
+  SELECT w.job_id, w.ran, w.failed_dep, w.failed_child, w.final,
+         w.final IS NULL AND (coalesce("""
+    + _RETRIED.format("failed_dep")
+    + ", false) OR coalesce("
+    + _RETRIED.format("failed_child")
+    + """, false)) AS retried
+    FROM {waiting} w WHERE w.job_id = ANY(%(ids)s::uuid[]) AND w.settle ORDER BY w.job_id FOR UPDATE OF w),
 gone AS (
-  DELETE FROM {waiting} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)))
+  DELETE FROM {waiting} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked WHERE NOT retried)))
 SELECT l.job_id, l.ran, l.failed_dep, l.failed_child, j.on_child_failure, j.result, j.value_refs, j.attempt, l.final,
-       j.reason
+       j.reason, l.retried
   FROM locked l CROSS JOIN LATERAL (
     SELECT on_child_failure, result, value_refs, attempt, reason FROM {jobs} WHERE id = l.job_id OFFSET 0) j""",
 )
@@ -186,10 +193,17 @@ def settle(link: Link, ids: list[UUID], room: int = 0) -> list[UUID]:
 
 def _settle_round(link: Link, ids: list[UUID], room: int) -> tuple[list[UUID], list[UUID]]:
     with link.atomic():
-        rows = []
+        rows: list[tuple[Any, ...]] = []
+        retried: list[UUID] = []
         for start in range(0, len(ids), BATCH):
-            rows.extend(link.rows(TAKE_MARKED, {"ids": ids[start : start + BATCH]}))
-        return end_jobs(link, _outcomes(link, rows), room)
+            for *row, again_open in link.rows(TAKE_MARKED, {"ids": ids[start : start + BATCH]}):
+                if again_open:
+                    retried.append(row[0])
+                else:
+                    rows.append(tuple(row))
+        marked = recount(link, retried) if retried else []
+        ended, others = end_jobs(link, _outcomes(link, rows), room)
+        return ended, [*marked, *others]
 
 
 def end_jobs(link: Link, outcomes: list[dict[str, Any]], room: int = 0) -> tuple[list[UUID], list[UUID]]:
@@ -307,7 +321,7 @@ class _Causes:
     def told(self, outcome: dict[str, Any], failed: UUID) -> dict[str, Any]:
         """The outcome, with the first cause in its message and, by id, as ``root`` of its error."""
         state, text, task = self._jobs.get(failed, ("deleted", None, "?"))
-        error = {} if text is None else codec.decode(text)
+        error = codec.decode(text) if state in ("failed", "cancelled") and text is not None else {}
         # A job that ended because of others knows the first of them already.
         told = error.get("cause") or {
             "job_id": str(failed),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from uuid import UUID
 
 import pytest
 
 from fairchild import Fairchild
+from fairchild.db import finish as finishing
 from fairchild.db import settle
-from fairchild.db.control import cancel
+from fairchild.db.control import cancel, retry
 from fairchild.db.enqueue import insert_jobs
 from tests.support.eventually import eventually
-from tests.support.store import Store, child_of, new_job, outcome
+from tests.support.store import Store, child_of, fresh_link, new_job, outcome
 
 NOWHERE = UUID(int=0)
 
@@ -175,8 +177,6 @@ def test_more_late_jobs_than_a_page_do_not_hide_one_that_can_go_on(fairchild: Fa
 
 
 def test_a_sweep_at_the_moment_an_upstream_ends_counts_it_once(fairchild: Fairchild, store: Store) -> None:
-    import threading
-
     for _ in range(20):
         first, second = store.add(), store.add()
         claims = {each.job_id: each for each in store.claim()}
@@ -281,8 +281,6 @@ def test_a_job_that_was_put_off_waits_for_its_time_after_its_upstreams(store: St
 
 
 def test_two_workers_that_sweep_at_once_end_a_marked_job_once(fairchild: Fairchild, store: Store) -> None:
-    import threading
-
     for _ in range(10):
         parents = store.insert(*(new_job() for _ in range(5)))
         claims = store.claim()
@@ -306,3 +304,63 @@ def test_two_workers_that_sweep_at_once_end_a_marked_job_once(fairchild: Fairchi
         assert sum(ended) == 5
         assert store.states(*parents) == ["completed"] * 5
     assert eventually(lambda: store.violations() == [])
+
+
+def test_what_is_marked_for_a_failure_that_was_retried_since_goes_on(store: Store) -> None:
+    upstream, other = store.add(), store.add()
+    dependent = store.add(refs=[(("x",), upstream), (("y",), other)])
+    store.end(upstream, result=b'{"cause": {"what": "not an error"}}')
+    # As of an enqueuer who read that it had failed, in a transaction that ends after it was retried and has completed.
+    store.sql(
+        "UPDATE {waiting} SET failed_dep = %(up)s, settle = true WHERE job_id = %(id)s", up=upstream, id=dependent
+    )
+
+    assert settle.sweep(store.link) == 0
+
+    assert store.state(dependent) == "waiting"
+    store.end(other, result=b"1")
+    assert store.state(dependent) == "available"
+    assert store.violations() == []
+
+
+def test_a_parent_marked_for_a_child_that_was_retried_since_waits_for_it(store: Store) -> None:
+    parent = store.add()
+    claimed = store.claim_one(parent)
+    child = child_of(claimed)
+    store.finish(outcome(claimed, "waiting", result=b"1", children=[child]))
+    store.sql(
+        "UPDATE {waiting} SET failed_child = %(child)s, children = 0, settle = true WHERE job_id = %(id)s",
+        child=child.id, id=parent,
+    )  # fmt: skip
+
+    assert settle.sweep(store.link) == 0
+
+    assert store.state(parent) == "waiting"
+    store.end(child.id, result=b"2")
+    assert store.state(parent) == "completed"
+    assert store.violations() == []
+
+
+def test_dependents_that_fall_in_the_moment_of_a_retry_come_back_with_it(store: Store) -> None:
+    upstream = store.add()
+    dependent = store.add(refs=[(("x",), upstream)])
+    last = store.add(refs=[(("x",), dependent)])
+    claimed = store.claim_one(upstream)
+    # Recorded as a worker does it: that it failed, and then, in a transaction of its own, what that entails.
+    written = finishing._write(store.link, [outcome(claimed, "failed", reason="error", error=True)], 0)
+    assert written.marked == [dependent]
+    worker, person = fresh_link(store.database), fresh_link(store.database)
+    backend = person.connection.info.backend_pid
+    thread = threading.Thread(target=retry, args=(person, [upstream]))
+    with worker.connection.transaction():
+        settle.settle(worker, written.marked)
+        thread.start()
+        eventually(
+            lambda: store.sql("SELECT 1 FROM pg_locks WHERE pid = %(pid)s AND NOT granted", pid=backend) == [(1,)]
+        )
+    thread.join()
+    for link in (worker, person):
+        link.connection.close()
+
+    assert store.states(upstream, dependent, last) == ["available", "waiting", "waiting"]
+    assert store.violations() == []
