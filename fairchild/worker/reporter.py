@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from queue import Empty, Full, Queue
@@ -12,6 +13,7 @@ from fairchild.worker.attempt import Attempt
 
 MAX_WAITING = 10_000
 """Events that wait to be told; further ones are dropped, and counted."""
+LOOK_SECONDS = 5.0
 _EVENTS = {
     "completed": "job_completed", "failed": "job_failed", "cancelled": "job_cancelled", "waiting": "job_waiting",
 }  # fmt: skip
@@ -28,6 +30,7 @@ class Reporter:
         self._queue: Queue[JobEvent | None] = Queue(MAX_WAITING)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._ending = False
 
     def started(self, attempt: Attempt) -> None:
         """An attempt starts."""
@@ -45,13 +48,10 @@ class Reporter:
                 self._put(_event(name, attempt, ended))
 
     def stop(self) -> None:
-        """Tell what is left, and end. Does not wait."""
-        with self._lock:
-            if self._thread is not None:
-                try:
-                    self._queue.put_nowait(None)
-                except Full:  # a hook hangs; its thread is a daemon's
-                    log.warning("%d events were not told to hooks at the end", self._queue.qsize())
+        """Tell what is left, and end. Does not wait: a hook may hang, and its thread is a daemon's."""
+        self._ending = True
+        with contextlib.suppress(Full):  # then it is looked for once the queue is empty
+            self._queue.put_nowait(None)
 
     def join(self, timeout: float) -> bool:
         """Wait until all has been told; whether it has."""
@@ -72,14 +72,11 @@ class Reporter:
                 log.warning("hooks are too slow: %d events have been dropped", self.dropped)
 
     def _run(self) -> None:
-        while True:
-            try:
-                event = self._queue.get(timeout=60.0)
-            except Empty:
-                continue
-            if event is None:
-                return
-            self.hooks.call(event)
+        while not (self._ending and self._queue.empty()):
+            with contextlib.suppress(Empty):
+                event = self._queue.get(timeout=LOOK_SECONDS)
+                if event is not None:
+                    self.hooks.call(event)
 
 
 def _event(name: str, attempt: Attempt, ended: Ended | None = None) -> JobEvent:

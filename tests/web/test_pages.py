@@ -384,6 +384,19 @@ def test_what_takes_longer_than_one_request_goes_on_in_others(
         assert (answer["changed"], answer["more"]) == (changed, more)
 
 
+def test_what_was_done_is_in_the_audit_log_though_the_time_was_too_short_for_all_that_was_ticked(
+    app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairchild.web.bulk.BATCH", 2)
+    monkeypatch.setattr("fairchild.web.bulk.ACTION_SECONDS", 0.0)
+    ids = app.client.enqueue_many("t", [{}] * 5)
+    answer = send(site, "jobs/bulk/cancel", q="", id=[str(each) for each in ids], sure=1)
+    assert answer.status_code == 503
+    assert "2 were cancelled" in Page(answer.text).said
+    assert app.client.count("state:cancelled") == 2
+    assert app.client.audit_entries()[0].number == 2
+
+
 def test_a_request_gets_its_time_in_all_and_does_not_wait_for_connections_for_long(app: App) -> None:
     with app.client.reading_within(0.3):
         assert app.client.stats()["jobs"]["failed"] == 0

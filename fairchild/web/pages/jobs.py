@@ -13,7 +13,7 @@ from fairchild.errors import StoreError, TookTooLong, UsageError
 from fairchild.job import Job
 from fairchild.rules.query import KEYS, Query, Term, parse
 from fairchild.web import bulk, words
-from fairchild.web.bulk import bulk_change, in_batches
+from fairchild.web.bulk import ACTION_SECONDS, bulk_change, in_batches
 from fairchild.web.pages.site import MENU, Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import SECRET
@@ -189,8 +189,12 @@ def _chosen(site: Site, action: str, ids: list[UUID], query: Query) -> Shown | A
     if not ids:
         raise Problem(422, "no job was ticked; nothing was changed. Go back and tick some")
     if action == "retry" or request.form.get("sure") == "1":
-        changed = _act(site, action, ids)
+        changed, _, left = in_batches(ids, bulk_change(site.fc, action, "cancelled by hand"))
         site.audit(f"jobs:{action}", f"{len(ids)} ticked jobs", changed)
+        if left:
+            raise Problem(
+                503, f"{words.number(changed)} were {_DONE[action]} in the time there was; try again for the rest"
+            )
         return site.done(_DONE[action], changed, "jobs", q=str(query) or None)
     found = site.fc.search(Query((Term("id", tuple(ids)),)), limit=MOST_IDS)
     fit = [job for job in found.jobs if job.ended == (action != "cancel")]
@@ -220,11 +224,20 @@ def _go_on(site: Site, action: str, query: Query, fits: Query, before: int) -> S
     done = before + changed
     if cursor is None:
         return site.done(_DONE[action], done, "jobs", q=str(query) or None)
-    left = site.fc.count(fits, CAP)
+    left = _left(site, fits)
     fields = [("all", "1"), ("before", str(done)), ("cursor", str(cursor))]
     shown = _confirm(site, action, query, left, left, more=left > CAP, fields=fields)
     shown.data.update(type_number=0, going=f"{words.plural(done, 'job')} so far; this goes on by itself.")
     return shown
+
+
+def _left(site: Site, fits: Query) -> int:
+    """How many there still are, as far as can be told in a moment: what was done took the time of the request."""
+    try:
+        with site.fc.reading_within(ACTION_SECONDS):
+            return site.fc.count(fits, CAP)
+    except TookTooLong:
+        return CAP + 1
 
 
 def _number(name: str) -> int | None:
@@ -283,15 +296,6 @@ def _confirm(
     )
 
 
-def _act(site: Site, action: str, ids: list[UUID]) -> int:
-    changed, _, left = in_batches(ids, bulk_change(site.fc, action, "cancelled by hand"))
-    if left:
-        raise Problem(
-            503, f"{words.number(changed)} were {_DONE[action]} in the time there was; try again for the rest"
-        )
-    return changed
-
-
 def _act_on_all(site: Site, action: str, query: Query, cursor: UUID | None) -> tuple[int, UUID | None]:
     """In batches, from the newest back, each of its own, for about a second: how many, and where to go on.
 
@@ -300,7 +304,12 @@ def _act_on_all(site: Site, action: str, query: Query, cursor: UUID | None) -> t
     change = bulk_change(site.fc, action, "cancelled by hand")
     changed, end = 0, clock.now() + bulk.ACTION_SECONDS
     while True:
-        page = site.fc.search(query, limit=bulk.BATCH, cursor=cursor)
+        try:
+            page = site.fc.search(query, limit=bulk.BATCH, cursor=cursor)
+        except TookTooLong:
+            if not changed:
+                raise
+            return changed, cursor
         changed += in_batches([job.id for job in page.jobs], change)[0]
         cursor = None if page.cursor is None else UUID(page.cursor)
         if cursor is None or clock.now() >= end:
