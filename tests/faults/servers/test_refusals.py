@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,33 +105,35 @@ def test_f37_without_a_free_connection_those_there_are_kept_and_the_log_says_it_
             worker = app.work(concurrency=2)
             app.result(work.enqueue(0))
             session = worker.session
-            crowd = list(fill_up(app.url))
-            assert crowd
-            for role in ("claimer", "finisher"):
-                server.ask(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    f"WHERE application_name = 'fairchild:{role}'"
-                )
-                crowd += fill_up(app.url)
-            job = work.enqueue(1)  # over the connections that are there
-            eventually(lambda: worker._claiming.failures > 3, PATIENCE)
-            assert worker.session == session
-            assert worker.health()["beats"]["ok"]
-            said = [each for each in caplog.messages if "too many" in each or "remaining connection" in each]
-            assert 1 <= len(said) <= 6, said
-
-            for each in crowd:
-                each.close()
+            with ExitStack() as crowd:
+                fill_up(app.url, crowd)
+                eventually(lambda: taken_away(server, app.url, crowd), PATIENCE)
+                job = work.enqueue(1)  # over the connections that are there
+                eventually(lambda: worker._claiming.failures > 3, PATIENCE)
+                assert worker.session == session
+                assert worker.health()["beats"]["ok"]
+                said = [each for each in caplog.messages if "too many" in each or "remaining connection" in each]
+                assert 1 <= len(said) <= 6, said
             assert app.result(job) == 1
             assert worker.session == session
 
 
-def fill_up(url: str) -> Iterator[psycopg.Connection[Any]]:
+def fill_up(url: str, crowd: ExitStack) -> None:
+    """Take every connection that is free."""
     try:
         while True:
-            yield psycopg.connect(url)
+            crowd.enter_context(psycopg.connect(url))
     except psycopg.OperationalError:
         return
+
+
+def taken_away(server: Cluster, url: str, crowd: ExitStack) -> bool:
+    """End the connections that claim and finish, and take their places; False if one was there again before us."""
+    of_both = "FROM pg_stat_activity WHERE application_name IN ('fairchild:claimer', 'fairchild:finisher')"
+    ended = [pid for pid, _ in server.ask(f"SELECT pid, pg_terminate_backend(pid) {of_both}")]
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ended), PATIENCE)
+    fill_up(url, crowd)
+    return not server.ask(f"SELECT {of_both}")
 
 
 def test_f38_in_a_storm_of_cancelled_statements_no_job_fails(app: App) -> None:
