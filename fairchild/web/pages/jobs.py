@@ -227,7 +227,9 @@ def _go_on(site: Site, action: str, query: Query, fits: Query, before: int) -> S
     left = _left(site, fits)
     fields = [("all", "1"), ("before", str(done)), ("cursor", str(cursor))]
     shown = _confirm(site, action, query, left, left, more=left > CAP, fields=fields)
-    shown.data.update(type_number=0, going=f"{words.plural(done, 'job')} so far. The rest follows, by itself or with the button.")
+    shown.data.update(
+        type_number=0, going=f"{words.plural(done, 'job')} so far. The rest follows, by itself or with the button."
+    )
     return shown
 
 
