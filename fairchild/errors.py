@@ -20,6 +20,9 @@ class FairchildError(Exception):
 class UsageError(FairchildError):
     """The call was wrong. Nothing was written."""
 
+    option: str | None = None
+    """The option of an enqueue that could not be taken, such as ``queue``, if it was one."""
+
 
 class ConfigError(UsageError):
     """A setting is missing, unknown or of the wrong kind."""

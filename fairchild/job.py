@@ -134,6 +134,8 @@ class Job:
     ended_at: datetime | None = None
     updated_at: datetime | None = None
     conflict: bool = False
+    left_out: tuple[str, ...] = ()
+    """Of ``args``, ``result`` and ``meta``: those that a short list has not read, since they are large."""
     _client: JobActions | None = field(default=None, repr=False, compare=False)
     _progress: Progress | None = field(default=None, repr=False)
 
@@ -226,6 +228,8 @@ class Job:
                 value = value.value
             elif each.name == "deps":
                 value = [str(dep) for dep in value]
+            elif each.name == "left_out":
+                value = list(value)
             plain[each.name] = value
         plain["progress"] = None if self._progress is None else self._progress.to_dict()
         return plain

@@ -377,44 +377,51 @@ def apply_options(new: NewJob, options: Mapping[str, Any], max_payload_bytes: in
     if options.get("delay") is not None and options.get("scheduled_at") is not None:
         raise InvalidArguments("give either a delay or scheduled_at, not both; nothing was enqueued")
     for name, value in options.items():
-        if value is None:
-            continue
-        match name:
-            case "priority":
-                new.priority = check_priority(value)
-            case "queue":
-                new.queue = check_text("queue", value)
-            case "tenant":
-                new.tenant = check_text("tenant", value, empty=True)
-            case "tags":
-                new.tags = list(dict.fromkeys([*(new.tags or ()), *check_tags(value)]))
-            case "meta":
-                if not isinstance(value, Mapping):
-                    raise InvalidArguments(f"meta must be a dict, got {type(value).__name__}; nothing was enqueued")
-                meta = codec.encode(dict(value), limit=max_payload_bytes, root="meta")
-                if meta.refs:
-                    where = codec.path_text(meta.refs[0][0], "meta")
-                    raise InvalidArguments(f"{where} is a Future; only arguments can be; nothing was enqueued")
-                new.meta = meta.json
-            case "max_attempts":
-                new.max_attempts = check_attempts(value)
-            case "timeout":
-                new.timeout = check_seconds("timeout", value)
-            case "expires":
-                new.expires = check_seconds("expires", value)
-            case "delay":
-                new.delay = check_seconds("delay", value, zero=True)
-            case "scheduled_at":
-                new.scheduled_at = check_moment(value)
-            case "depends_on":
-                new.depends_on, new.follows = _upstreams(value)
-            case "on_child_failure":
-                new.on_child_failure = value
-            case "id":
-                new.id = value if isinstance(value, UUID) else _parse_id(value)
-                new.given_id = True
-            case _:
-                raise InvalidArguments(f"unknown option {name!r}; nothing was enqueued")
+        if value is not None:
+            try:
+                _apply_option(new, name, value, max_payload_bytes)
+            except UsageError as error:
+                error.option = name
+                raise
+
+
+def _apply_option(new: NewJob, name: str, value: Any, max_payload_bytes: int) -> None:
+    match name:
+        case "priority":
+            new.priority = check_priority(value)
+        case "queue":
+            new.queue = check_text("queue", value)
+        case "tenant":
+            new.tenant = check_text("tenant", value, empty=True)
+        case "tags":
+            new.tags = list(dict.fromkeys([*(new.tags or ()), *check_tags(value)]))
+        case "meta":
+            if not isinstance(value, Mapping):
+                raise InvalidArguments(f"meta must be a dict, got {type(value).__name__}; nothing was enqueued")
+            meta = codec.encode(dict(value), limit=max_payload_bytes, root="meta")
+            if meta.refs:
+                where = codec.path_text(meta.refs[0][0], "meta")
+                raise InvalidArguments(f"{where} is a Future; only arguments can be; nothing was enqueued")
+            new.meta = meta.json
+        case "max_attempts":
+            new.max_attempts = check_attempts(value)
+        case "timeout":
+            new.timeout = check_seconds("timeout", value)
+        case "expires":
+            new.expires = check_seconds("expires", value)
+        case "delay":
+            new.delay = check_seconds("delay", value, zero=True)
+        case "scheduled_at":
+            new.scheduled_at = check_moment(value)
+        case "depends_on":
+            new.depends_on, new.follows = _upstreams(value)
+        case "on_child_failure":
+            new.on_child_failure = value
+        case "id":
+            new.id = value if isinstance(value, UUID) else _parse_id(value)
+            new.given_id = True
+        case _:
+            raise InvalidArguments(f"unknown option {name!r}; nothing was enqueued")
 
 
 def _upstreams(value: Any) -> tuple[list[UUID], list[UUID]]:

@@ -287,7 +287,7 @@ def _change(
         raise typer.Exit(1)
 
 
-def _matching(client: Fairchild, filters: dict[str, str]) -> list[Job]:
+def _matching(client: Fairchild, filters: dict[str, Any]) -> list[Job]:
     jobs: list[Job] = []
     cursor = None
     while True:

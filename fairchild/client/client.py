@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_PAGE = 1000
+MAX_OFFSET = 10_000
 _FIRST_POLL = 0.005
 _LAST_POLL = 0.25
 _FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker", "q")
@@ -621,13 +622,20 @@ class Fairchild(Overview):
         q: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        offset: int = 0,
+        short: bool = False,
     ) -> Page:
         """One page of jobs that pass all filters given, newest first. Pass ``page.cursor`` to go on.
 
-        ``q``: a job's id, or a part of its task's name.
+        ``offset``: how many to leave out, up to 10,000; they are read all the same, which ``cursor`` spares.
+
+        ``q``: a job's id, or a part of its task's name. ``short``: leave out arguments, results and meta of more than
+        4 KiB, as stored; ``job.left_out`` names them.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
+        if not 0 <= offset <= MAX_OFFSET:
+            raise UsageError(f"offset is a number from 0 to {MAX_OFFSET}, got {offset}; use the cursor to go on")
         named = {"queue": queue, "task": task.name if isinstance(task, Task) else task, "tag": tag, "tenant": tenant}
         named["q"] = q
         for what, value in named.items():
@@ -636,7 +644,9 @@ class Fairchild(Overview):
         ids = {"workflow": workflow, "worker": worker, "cursor": cursor}
         filters = {**named, **{what: None if value is None else _uuid(value) for what, value in ids.items()}}
         wanted = _state(state)
-        found = self.ask(lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, **filters))
+        found = self.ask(
+            lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, offset=offset, short=short, **filters)
+        )
         for job in found:
             job._client = self
         more = len(found) > limit
@@ -661,18 +671,25 @@ class Fairchild(Overview):
         )
 
     def search(
-        self, query: Query | str, *, limit: int = 50, cursor: UUID | str | None = None, newer: bool = False
+        self,
+        query: Query | str,
+        *,
+        limit: int = 50,
+        cursor: UUID | str | None = None,
+        newer: bool = False,
+        short: bool = False,
     ) -> Page:
         """One page of the jobs that match a query such as ``state:failed task:mail args.plan:pro``, newest first.
 
         ``cursor``: the id of a job; those older than it (or ``newer``). ``page.cursor`` goes on in that direction.
+        ``short`` as in ``jobs()``.
         The language is told in ``rules/query.py``; what cannot be read raises UsageError.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
         wanted = parse_query(query) if isinstance(query, str) else query
         after = None if cursor is None else _uuid(cursor)
-        found = self.ask(lambda link: search.search(link, wanted, limit=limit, cursor=after, newer=newer))
+        found = self.ask(lambda link: search.search(link, wanted, limit=limit, cursor=after, newer=newer, short=short))
         for job in found.jobs:
             job._client = self
         edge = (found.jobs[0] if newer else found.jobs[-1]) if found.more else None

@@ -168,7 +168,10 @@ class Overview:
         ids = self.ask(lambda link: workflows.list_workflows(link, before, limit + 1))
         more = len(ids) > limit
         ids = ids[:limit]
-        jobs = cast("Fairchild", self)._read(ids)
+        listed = self.ask(lambda link: browse.list_jobs(link, state=None, limit=len(ids), short=True, ids=ids))
+        jobs = {each.id: each for each in listed}
+        for each in listed:
+            each._client = cast("Fairchild", self)
         counts = self.ask(lambda link: workflows.count_states(link, ids))
         found = [{"job": jobs[each], "counts": counts.get(each, {})} for each in ids if each in jobs]
         return found, str(ids[-1]) if more else None
@@ -183,7 +186,7 @@ class Overview:
         if job is None:
             return None
         root_id = job.workflow_id or job.id
-        page = client.jobs(workflow=root_id, limit=limit, cursor=cursor)
+        page = client.jobs(workflow=root_id, limit=limit, cursor=cursor, short=True)
         edges = self.ask(lambda link: workflows.edges_into(link, [each.id for each in page.jobs]))
         counts = self.ask(lambda link: workflows.count_states(link, [root_id]))
         root: Job = job if job.id == root_id else client.get_job(root_id) or job

@@ -23,6 +23,27 @@ _COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args::text, v.pr
        (SELECT jsonb_build_array(p.value, p.total, p.message, p.attempt, p.at)::text FROM {progress} p
          WHERE p.job_id = v.id AND p.value IS NOT NULL)"""
 
+MOST_IN_A_LIST = 4096
+"""Bytes, as stored, of a payload that a short list still shows."""
+
+# Sizes are told by what is stored of a value, without reading the rest of it from where it lies.
+_SHORT_COLUMNS = _COLUMNS
+for _payload in ("args", "result", "meta"):
+    _SHORT_COLUMNS = _SHORT_COLUMNS.replace(
+        f"v.{_payload}::text", f"CASE WHEN pg_column_size(v.{_payload}) <= {MOST_IN_A_LIST} THEN v.{_payload}::text END"
+    )
+_SHORT_COLUMNS = _SHORT_COLUMNS.replace(
+    "v.errors::text",
+    f"CASE WHEN pg_column_size(v.errors) <= {MOST_IN_A_LIST} THEN v.errors ELSE jsonb_build_array(v.errors -> -1) END"
+    "::text",
+)
+_SHORT_COLUMNS += ", NULL, array_remove(ARRAY[{}], NULL)".format(
+    ", ".join(
+        f"CASE WHEN pg_column_size(v.{each}) > {MOST_IN_A_LIST} THEN '{each}' END"
+        for each in ("args", "result", "meta")
+    )
+)
+
 GET_JOBS = Sql(
     "get_jobs",
     "SELECT "
@@ -83,18 +104,27 @@ def find_existing(link: Link, ids: list[UUID]) -> set[UUID]:
     return {row[0] for row in link.rows(FIND_EXISTING, {"ids": ids})}
 
 
-def list_jobs(link: Link, *, state: JobState | None, limit: int, **filters: Any) -> list[Job]:
-    """Jobs that pass all filters given (not None), newest first, at most ``limit``."""
+def list_jobs(
+    link: Link, *, state: JobState | None, limit: int, offset: int = 0, short: bool = False, **filters: Any
+) -> list[Job]:
+    """Jobs that pass all filters given (not None), newest first, at most ``limit``.
+
+    ``short``: without payloads of more than 4 KiB, as stored, and with the last error alone if all are larger.
+    """
     given = {name: value for name, value in filters.items() if value is not None}
-    statement = _filtered("list_jobs", given, state, _COLUMNS + ", NULL")
-    return [_job(row) for row in link.rows(statement, {**given, "limit": limit})]
+    kind, columns = ("list_short", _SHORT_COLUMNS) if short else ("list_jobs", _COLUMNS + ", NULL")
+    statement = _filtered(kind, given, state, columns)
+    return [_job(row) for row in link.rows(statement, {**given, "limit": limit, "offset": offset})]
 
 
-def find_jobs(link: Link, conditions: list[str], params: dict[str, Any], *, oldest_first: bool = False) -> list[Job]:
-    """Jobs that pass all conditions on the view ``v``, at most ``params["limit"]``."""
+def find_jobs(
+    link: Link, conditions: list[str], params: dict[str, Any], *, oldest_first: bool = False, short: bool = False
+) -> list[Job]:
+    """Jobs that pass all conditions on the view ``v``, at most ``params["limit"]``; ``short`` as in ``list_jobs``."""
     where = " WHERE " + " AND ".join(conditions) if conditions else ""
     order = " ORDER BY v.id" + ("" if oldest_first else " DESC")
-    statement = Sql("find_jobs", "SELECT " + _COLUMNS + ", NULL FROM {view} v" + where + order + " LIMIT %(limit)s")
+    columns = _SHORT_COLUMNS if short else _COLUMNS + ", NULL"
+    statement = Sql("find_jobs", "SELECT " + columns + " FROM {view} v" + where + order + " LIMIT %(limit)s")
     return [_job(row) for row in link.rows(statement, params)]
 
 
@@ -104,7 +134,7 @@ def list_states(
     """Ids and states of jobs that pass all filters given (not None), newest first, at most ``limit``."""
     given = {name: value for name, value in {**filters, "ids": ids}.items() if value is not None}
     statement = _filtered("list_states", given, state, "v.id, v.state")
-    return [(row[0], JobState(row[1])) for row in link.rows(statement, {**given, "limit": limit})]
+    return [(row[0], JobState(row[1])) for row in link.rows(statement, {**given, "limit": limit, "offset": 0})]
 
 
 _cache: dict[str, Sql] = {}
@@ -119,7 +149,7 @@ def _filtered(kind: str, given: Mapping[str, Any], state: JobState | None, colum
         if state is not None:
             conditions.append(_STATES[state])
         where = " WHERE " + " AND ".join(conditions) if conditions else ""
-        text = "SELECT " + columns + " FROM {view} v" + where + " ORDER BY v.id DESC LIMIT %(limit)s"
+        text = "SELECT " + columns + " FROM {view} v" + where + " ORDER BY v.id DESC LIMIT %(limit)s OFFSET %(offset)s"
         statement = _cache[name] = Sql(name, text)
     return statement
 
@@ -135,24 +165,25 @@ def count_by_queue(link: Link) -> dict[str, dict[str, int]]:
 def _job(row: tuple[Any, ...]) -> Job:
     (id_, task, queue, state, scheduled_at, args, priority, tenant, attempt, max_attempts, result, reason, errors,
      tags, meta, workflow_id, parent_id, depth, timeout, worker, inserted_at, attempted_at, completed_at, ended_at,
-     updated_at, progress, deps) = row  # fmt: skip
+     updated_at, progress, deps, *more) = row  # fmt: skip
+    left_out: tuple[str, ...] = tuple(more[0]) if more else ()
     return Job(
         id=id_,
         task=task,
         queue=queue,
         state=JobState(state),
         scheduled_at=scheduled_at,
-        args=codec.decode(args),
+        args={} if args is None else codec.decode(args),
         priority=priority,
         tenant=tenant,
         attempt=attempt,
         max_attempts=max_attempts,
         result=None if result is None else codec.decode(result),
-        has_result=result is not None,
+        has_result=result is not None or "result" in left_out,
         reason=reason,
         errors=codec.decode(errors),
         tags=tags,
-        meta=codec.decode(meta),
+        meta={} if meta is None else codec.decode(meta),
         workflow_id=workflow_id,
         parent_id=parent_id,
         depth=depth,
@@ -164,5 +195,6 @@ def _job(row: tuple[Any, ...]) -> Job:
         completed_at=completed_at,
         ended_at=ended_at,
         updated_at=updated_at,
+        left_out=left_out,
         _progress=None if progress is None else _progress.decode(progress),
     )

@@ -45,13 +45,15 @@ class Found(NamedTuple):
     more: bool
 
 
-def search(link: Link, query: Query, *, limit: int, cursor: UUID | None = None, newer: bool = False) -> Found:
+def search(
+    link: Link, query: Query, *, limit: int, cursor: UUID | None = None, newer: bool = False, short: bool = False
+) -> Found:
     """At most ``limit`` jobs older (or ``newer``) than the job ``cursor``."""
     conditions, params = _conditions(link, query)
     if cursor is not None:
         conditions.append("v.id > %(cursor)s" if newer else "v.id < %(cursor)s")
         params["cursor"] = cursor
-    jobs = find_jobs(link, conditions, {**params, "limit": limit + 1}, oldest_first=newer)
+    jobs = find_jobs(link, conditions, {**params, "limit": limit + 1}, oldest_first=newer, short=short)
     more = len(jobs) > limit
     del jobs[limit:]
     return Found(jobs[::-1] if newer else jobs, more)

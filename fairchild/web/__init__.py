@@ -6,6 +6,7 @@ who has which right is decided in ``auth.py``. Nothing is reached but through th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -14,7 +15,7 @@ from flask import Blueprint
 from fairchild.client import Fairchild
 from fairchild.web import api, metrics, problems, stream, websocket
 from fairchild.web import probes as probe_routes
-from fairchild.web.auth import Authorize, Gate, Redact, Who
+from fairchild.web.auth import Anything, Authorize, Gate, Redact, Who, add_headers
 
 __all__ = ["create_blueprint", "Gate"]
 
@@ -31,6 +32,7 @@ def create_blueprint(
     hosts: list[str] | None = None,
     who: Who | None = None,
     probes: bool = False,
+    rates: Mapping[str, float] | None = None,
     name: str = "fairchild",
 ) -> Blueprint:
     """A blueprint with the API under ``/api`` and, with ``ui``, the pages.
@@ -42,14 +44,17 @@ def create_blueprint(
     it is open, so leave most threads to others.
     ``redact(job)`` gives the dict of a job as it may be shown. ``hosts``: the host names answered to; others get 400.
     ``who(request)`` names the person for the audit log. ``probes``: ``/livez`` and ``/readyz`` are answered to
-    everybody, not only to this machine.
+    everybody, not only to this machine. ``rates``: how many requests a second each who asks may send, ``{"enqueue":
+    50, "change": 10}`` unless it says otherwise; more get 429.
     """
     gate = Gate(
-        fc, authorize=authorize, read_only=read_only, redact=redact, token=token, hosts=hosts, who=who, probes=probes
-    )
+        fc, authorize=authorize, read_only=read_only, redact=redact, token=token, hosts=hosts, who=who, probes=probes,
+        rates=rates,
+    )  # fmt: skip
     blueprint = Blueprint(name, __name__, template_folder="templates")
+    blueprint.record(lambda state: state.app.url_map.converters.update(fairchild_any=Anything))
     blueprint.before_request(gate.check)
-    blueprint.after_request(gate.add_headers)
+    blueprint.after_request(add_headers)
     problems.add_to(blueprint)
     known = api.add_to(blueprint, fc, gate)
     metrics.add_to(known)

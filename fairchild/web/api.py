@@ -12,17 +12,26 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
+from fairchild.client.client import MAX_OFFSET
 from fairchild.client.insight import ErrorGroup
 from fairchild.client.workflows import Workflow
-from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError, WorkerSilent
+from fairchild.errors import (
+    ArgumentProblems,
+    NotSerializable,
+    UnknownJob,
+    UnknownTask,
+    UnknownWorker,
+    UsageError,
+    WorkerSilent,
+)
 from fairchild.job import LEVELS, JobState
 from fairchild.rules.fingerprint import without_details
 from fairchild.web import openapi, shapes
-from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
+from fairchild.web.auth import PUBLIC, VIEW, Gate
 from fairchild.web.bulk import bulk_change, in_batches
 from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, invalid, read_id
 from fairchild.web.problems import Problem
-from fairchild.web.redact import mask
+from fairchild.web.redact import mask_defaults
 from fairchild.web.shapes import named
 
 MAX_BULK = 10_000
@@ -38,6 +47,7 @@ STATE: Schema = {"type": "string", "enum": [state.value for state in JobState]}
 LIMIT: Schema = {
     "type": "integer", "minimum": 1, "default": 50, "description": f"More than {MAX_LIMIT} is taken as {MAX_LIMIT}.",
 }  # fmt: skip
+OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
 MINUTES: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "default": 60}
 STEP: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "default": 1}
 FILTERS: dict[str, Schema] = {
@@ -53,7 +63,7 @@ NEW_JOB: Schema = {
     "required": ["task"],
     "additionalProperties": False,
     "properties": {
-        "task": {"type": "string", "pattern": r"^[A-Za-z_][\w.:-]{0,254}$"},
+        "task": {"type": "string"},
         "args": {"type": "object"},
         "priority": {"type": "integer", "minimum": 0, "maximum": 9},
         "queue": NAME,
@@ -101,20 +111,11 @@ def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate) -> Api:
         """This description of the API."""
         return openapi.document(api.operations, request.script_root + _mount())
 
-    @gate.route(blueprint, "/api/<path:rest>", PUBLIC, methods=["GET"])
+    @gate.route(blueprint, "/api/<fairchild_any:rest>", PUBLIC, methods=METHODS, harmless=True)
     def no_such_path(rest: str) -> Any:  # noqa: ARG001 - the route's own word
-        return _nothing_here()
-
-    if not gate.read_only:
-
-        @gate.route(blueprint, "/api/<path:rest>", OPERATING_ANY, methods=METHODS[1:])
-        def no_such_write(rest: str) -> Any:  # noqa: ARG001 - the route's own word
-            return _nothing_here()
+        return nothing_here()
 
     return api
-
-
-OPERATING_ANY = tuple(sorted(OPERATING))
 
 
 def _mount() -> str:
@@ -123,7 +124,8 @@ def _mount() -> str:
     return rule.removesuffix("/api/openapi.json")
 
 
-def _nothing_here() -> Any:
+def nothing_here() -> Any:
+    """Raises Problem 404, or 405 where another method would do."""
     adapter = request_ctx.url_adapter
     allowed = []
     for method in METHODS:
@@ -131,7 +133,7 @@ def _nothing_here() -> Any:
             endpoint = str(adapter.match(method=method)[0]) if adapter is not None else ""
         except HTTPException:
             continue
-        if not endpoint.endswith((".no_such_path", ".no_such_write")):
+        if not endpoint.endswith((".no_such_path", ".page_nowhere")):
             allowed.append(method)
     if allowed:
         raise Problem(405, f"{request.method} is not possible here; there is {', '.join(allowed)}", allow=allowed)
@@ -147,8 +149,6 @@ def _jobs(api: Api) -> None:
         options = {name: value for name, value in body.items() if name not in ("task", "args")}
         if "scheduled_at" in options:
             options["scheduled_at"] = datetime.fromisoformat(options["scheduled_at"].replace("Z", "+00:00"))
-        if not (1 <= len(body["task"]) <= 255):
-            raise invalid([("$.task", "must have from 1 to 255 characters")])
         try:
             job = fc.enqueue_known(body["task"], body.get("args", {}), **options)
         except UnknownJob as error:
@@ -156,7 +156,7 @@ def _jobs(api: Api) -> None:
         except (ArgumentProblems, UnknownTask):
             raise
         except UsageError as error:
-            raise invalid([("$", str(error))]) from None
+            raise invalid([(_place_of(error), str(error))]) from None
         if job.conflict:
             raise Problem(409, f"job {job.id} was there already and was left as it is")
         api.note("enqueue", f"{job.task} {job.id}")
@@ -164,10 +164,12 @@ def _jobs(api: Api) -> None:
         shown = gate.show(job)
         return {**{name: shown[name] for name in first}, **shown}
 
-    @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, "limit": LIMIT, "cursor": ID}, answer=shapes.JOBS)
+    @api.add(
+        "GET", "/api/jobs", VIEW, query={**FILTERS, "limit": LIMIT, "cursor": ID, "offset": OFFSET}, answer=shapes.JOBS
+    )
     def list_jobs(query: dict[str, Any]) -> Any:
-        """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page."""
-        page = fc.jobs(**query)
+        """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page, which ``offset`` reads."""
+        page = fc.jobs(**query, short=True)
         return {"jobs": [gate.show(job) for job in page.jobs], "cursor": page.cursor}
 
     @api.add(
@@ -201,6 +203,14 @@ def _jobs(api: Api) -> None:
         return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
 
 
+def _place_of(error: UsageError) -> str:
+    """Where in the body the value is that could not be taken."""
+    place = f"$.{error.option}" if error.option else "$"
+    if isinstance(error, NotSerializable):
+        place = f"$.{error.path}" if error.option else f"$.args{error.path.removeprefix('$')}"
+    return place
+
+
 def _one_job(api: Api) -> None:
     fc, gate = api.fc, api.gate
 
@@ -225,10 +235,7 @@ def _one_job(api: Api) -> None:
         """What a job has logged, oldest first, of all its attempts; ``after`` asks for what came after a line."""
         job = existing(id)
         lines = fc.logs(job.id, **query)
-        return {
-            "lines": [{**each.to_dict(), "fields": mask(each.fields)} for each in lines],
-            "after": lines[-1].id if lines else query["after"],
-        }
+        return {"lines": gate.show_lines(job, lines), "after": lines[-1].id if lines else query["after"]}
 
     @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,), answer=shapes.FAMILY)
     def get_family(id: str) -> Any:
@@ -304,7 +311,7 @@ def _whole(api: Api) -> None:
     @api.add("GET", "/api/tasks", VIEW, answer=shapes.TASKS)
     def tasks() -> Any:
         """The tasks that live workers know."""
-        return {"tasks": fc.known_tasks()}
+        return {"tasks": [{**each, "params": mask_defaults(each["params"])} for each in fc.known_tasks()]}
 
     @api.add("GET", "/api/errors", VIEW, answer=shapes.ERRORS)
     def errors() -> Any:
@@ -336,18 +343,16 @@ def _whole(api: Api) -> None:
 
 
 def _shown_error(gate: Gate, group: ErrorGroup) -> dict[str, Any]:
-    hours = group.by_hour()
-    shown = {**group._asdict(), "hours": hours, "pattern": None}
-    if not gate.allows("payload:read"):
-        return {**shown, "message": None}
-    return {**shown, "pattern": None if group.message is None else without_details(group.message)}
+    message = group.message if gate.tells_messages() else None
+    pattern = None if message is None else without_details(message)
+    return {**group._asdict(), "hours": group.by_hour(), "message": message, "pattern": pattern}
 
 
 def _queues(api: Api) -> None:
     fc = api.fc
 
     def checked(name: str) -> str:
-        if not 1 <= len(name) <= 255 or not name.isprintable():
+        if not 1 <= len(name) <= 255 or not name.isprintable() or "\ufffd" in name:
             raise Problem(404, "there is no such queue")
         return name
 

@@ -21,17 +21,21 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Request, Response, g, request
+from flask import Blueprint, Request, Response, request
+from werkzeug.routing import BaseConverter
 
 from fairchild.client import Fairchild
 from fairchild.client.tokens import PREFIX, Token
-from fairchild.job import Job
+from fairchild.errors import ConfigError
+from fairchild.job import Job, LogLine
 from fairchild.rules.rights import OPERATING, PROBE, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
 from fairchild.web.problems import Problem
+from fairchild.web.rates import Rates
 from fairchild.web.redact import mask
 
 __all__ = ["OPERATING", "PROBE", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
@@ -47,21 +51,40 @@ TOLD = ("message", "traceback")
 """Of an error: what a task may have put its arguments into."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_BODY = 1024 * 1024
-PASSED_ON = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+PASSED_ON = re.compile(
+    r"forwarded|via|x-forwarded.*|x-real-ip|x-original-.*|x-client-ip|x-cluster-client-ip|x-envoy-.*|cf-connecting-ip"
+    r"|true-client-ip|fastly-client-ip|x-appengine-.*|x-azure-.*|x-proxyuser-ip",
+    re.IGNORECASE,
+)
+"""Headers by which a proxy says for whom it asks."""
+MIN_TOKEN = 8
+KNOWN = "fairchild.known"
+RATES = {"enqueue": 50.0, "change": 10.0, "wrong": 1.0}
+"""A second, of each who asks: jobs enqueued, other writes, and credentials that were none."""
 HOW_TO_OPEN = (
     "only requests from this machine are served here: pass authorize=lambda request, right: ... to create_blueprint()"
 )
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "SAMEORIGIN",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+class Anything(BaseConverter):
+    """What varies in a path, whatever it is: ``<fairchild_any:name>``. A ``path`` has no line breaks, so one with them
+    would be answered by the host."""
+
+    regex = r"[\s\S]+?"
+    part_isolating = False
+    weight = 250
 
 
 class Gate:
@@ -82,7 +105,10 @@ class Gate:
         hosts: list[str] | None = None,
         who: Who | None = None,
         probes: bool = False,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
+        if token is not None:
+            check_token(token)
         self._fc = fc
         self._authorize = authorize
         self._redact = redact
@@ -90,6 +116,7 @@ class Gate:
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._who = who
         self._probes = probes
+        self._rates = Rates({**RATES, **(rates or {})})
         self.read_only = read_only
         self.rights: dict[str, tuple[tuple[str, ...], bool]] = {}
         """By endpoint: the rights of which its route needs one, and whether it is a page."""
@@ -103,23 +130,27 @@ class Gate:
         methods: Iterable[str] = ("GET",),
         page: bool = False,
         websocket: bool = False,
+        harmless: bool = False,
     ) -> Callable[[View], View]:
         """Decorates a view: adds its route with the right it needs. With ``read_only`` routes that write are left out.
 
         Of several rights one is needed, and the view asks for what it does. ``page``: its forms are sent by browsers
         alone, and its errors are pages. ``websocket``: the route takes handshakes too, but none of another site's.
+        ``harmless``: it changes nothing, whatever the method.
         """
         rights = (right,) if isinstance(right, str) else right
         if unknown := set(rights) - RIGHTS:
             raise ValueError(f"{min(unknown)!r} is not a right; rights are {', '.join(sorted(RIGHTS))}")
         writes = not SAFE_METHODS.issuperset(methods)
-        if not rights or (writes and not READING.isdisjoint(rights)):
+        if not rights or (writes and not harmless and not READING.isdisjoint(rights)):
             raise ValueError(f"a route that writes needs a right to write, not {rights}: {rule}")
 
         def add(view: View) -> View:
-            if self.offers(methods):
+            if harmless or self.offers(methods):
                 self.rights[view.__name__] = (rights, page)
-                blueprint.add_url_rule(rule, view.__name__, view, methods=list(methods))
+                # As they stand: a redirect would be sent before anybody has looked at who asks, and by which name.
+                exact = {"strict_slashes": False, "merge_slashes": False}
+                blueprint.add_url_rule(rule, view.__name__, view, methods=list(methods), **exact)
                 if websocket:
                     blueprint.add_url_rule(rule, view.__name__, view, methods=["GET"], websocket=True)
             return view
@@ -138,11 +169,20 @@ class Gate:
         self._check_host(rights)
         if request.url_rule is not None and request.url_rule.websocket:
             _refuse_foreign_socket()
-        if request.method not in SAFE_METHODS:
+        if request.method in SAFE_METHODS:
+            _refuse_foreign_read()
+        else:
             self._refuse_cross_site(page)
             _check_body(page)
-        if not any(self.allows(right) for right in rights):
-            self.require(rights[0])
+        try:
+            if not any(self.allows(right) for right in rights):
+                self.require(rights[0])
+        except Problem as problem:
+            if problem.code == 401 and _secret() is not None:
+                self._rates.take("wrong", request.remote_addr or "")
+            raise
+        if request.method not in SAFE_METHODS:
+            self._rates.take("enqueue" if rights == ("jobs:insert",) else "change", self.who())
 
     def _check_host(self, rights: tuple[str, ...]) -> None:
         if self._hosts is None or _host_name(request.host) in self._hosts:
@@ -166,7 +206,7 @@ class Gate:
             return self._probes or _is_local()
         if self.read_only and right not in READING:
             return False
-        known: dict[str, bool] = g.setdefault("fairchild_rights", {})
+        known: dict[str, bool] = _of_this_request("rights", dict)
         if right not in known:
             known[right] = right in self._granted(right)
         return known[right]
@@ -183,7 +223,7 @@ class Gate:
 
     def who(self) -> str:
         """Who asks, for the audit log."""
-        token: Token | None = g.get("fairchild_token")
+        token: Token | None = request.environ.get(KNOWN, {}).get("token")
         if token is not None:
             return f"token {token.name} ({token.id})"
         if self._who is not None:
@@ -192,8 +232,13 @@ class Gate:
 
     def show(self, job: Job) -> dict[str, Any]:
         """A job under its API names, without what this request may not read."""
+        shown = self._masked(job)
+        return shown if self._redact is None else self._redact(shown)
+
+    def _masked(self, job: Job) -> dict[str, Any]:
         shown = job.to_dict()
         shown.pop("conflict", None)
+        shown.update(dict.fromkeys(job.left_out))
         if self.allows("payload:read"):
             shown.update({name: mask(shown[name]) for name in PAYLOAD})
         else:
@@ -201,13 +246,25 @@ class Gate:
             shown["errors"] = [{**each, **dict.fromkeys(TOLD)} for each in shown["errors"]]
             if shown.get("progress"):
                 shown["progress"] = {**shown["progress"], "message": None}
-        return shown if self._redact is None else self._redact(shown)
+        return shown
 
-    def add_headers(self, response: Response) -> Response:
-        """After every request."""
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    def show_lines(self, job: Job, lines: Iterable[LogLine]) -> list[dict[str, Any]]:
+        """Lines of a job's log as this request may see them: ``redact`` is asked about the job with its ``logs``."""
+        shown = [{**each.to_dict(), "fields": mask(each.fields)} for each in lines]
+        if self._redact is None:
+            return shown
+        left: list[dict[str, Any]] = self._redact({**self._masked(job), "logs": shown}).get("logs") or []
+        return left
+
+    def tells_messages(self) -> bool:
+        """Whether this request may see, and look for, what jobs hold, where no one job is asked for: in sums and
+        filters, which would tell what ``redact`` hides of each."""
+        return self._redact is None and self.allows("payload:read")
+
+    @property
+    def shares(self) -> bool:
+        """Whether all who have the same rights see the same; ``redact`` may look at who asks."""
+        return self._redact is None
 
     def _granted(self, right: str) -> frozenset[str]:
         secret = _secret()
@@ -223,9 +280,7 @@ class Gate:
         return RIGHTS if _is_local() else frozenset()
 
     def _token_rights(self, secret: str) -> frozenset[str]:
-        if "fairchild_token" not in g:
-            g.fairchild_token = self._fc.tokens.find(secret)
-        token: Token | None = g.fairchild_token
+        token: Token | None = _of_this_request("token", lambda: self._fc.tokens.find(secret))
         if token is None:
             raise Problem(401, "this token is not known, was revoked or has expired")
         return granted(token.rights)
@@ -240,6 +295,44 @@ class Gate:
             if own or (own is None and not page):
                 return
         raise Problem(403, "a write from another site was refused")
+
+
+def add_headers(response: Response) -> Response:
+    """After every request."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _of_this_request(name: str, make: Callable[[], Any]) -> Any:
+    """What was found out about the request at hand; ``g`` outlasts it where a host keeps an application context."""
+    known: dict[str, Any] = request.environ.setdefault(KNOWN, {})
+    if name not in known:
+        known[name] = make()
+    return known[name]
+
+
+def check_token(token: str) -> None:
+    """Raises ConfigError for a token that guards nothing, or that no header can carry."""
+    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or token != token.strip():
+        raise ConfigError(
+            f"a token has at least {MIN_TOKEN} ASCII characters, none of them a space at an end; this one has "
+            f"{len(token)}: make one with python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    if token.startswith(PREFIX):
+        raise ConfigError(f"a token of your own must not begin with {PREFIX}, as those of fc.tokens do")
+
+
+def refuse_foreign() -> None:
+    """Raises Problem 403 for a request that another site makes a browser send, whatever for."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise Problem(403, "a request from another site was refused")
+
+
+def _refuse_foreign_read() -> None:
+    # A link to a page may be followed from anywhere; what is embedded or fetched by another site's page may not.
+    if request.headers.get("Sec-Fetch-Mode") != "navigate":
+        refuse_foreign()
 
 
 def _refuse_foreign_socket() -> None:
@@ -285,7 +378,7 @@ def _secret() -> str | None:
 
 def _is_local() -> bool:
     """Whether the request comes from this machine, under one of its names, and was not passed on by a proxy."""
-    if any(header in request.headers for header in PASSED_ON):
+    if any(PASSED_ON.fullmatch(name) for name, _ in request.headers):
         return False
     return is_loopback(request.remote_addr or "") and is_loopback(_host_name(request.host))
 
@@ -308,9 +401,15 @@ def _host_name(host: str) -> str:
 
 def _check_body(page: bool) -> None:
     """Limits its size, and its kind: JSON for the API, a form for pages."""
-    request.max_content_length = MAX_BODY
+    request.max_content_length = MAX_BODY + 1  # of one in chunks, so much is read
     if (request.content_length or 0) > MAX_BODY:
-        raise Problem(413, f"the body is larger than {MAX_BODY:,} bytes")
+        raise too_large()
     wanted = ("application/x-www-form-urlencoded", "multipart/form-data") if page else ("application/json",)
-    if request.mimetype not in wanted and (request.mimetype or request.content_length):
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    if request.mimetype not in wanted and (request.mimetype or has_body):
         raise Problem(415, f"send {wanted[0]}, not {request.mimetype or 'a body of no stated type'}")
+
+
+def too_large() -> Problem:
+    """What a body over the limit is answered with."""
+    return Problem(413, f"the body is larger than {MAX_BODY:,} bytes")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fairchild.web.redact import SECRET
+
 Kind = Literal["text", "number", "choice", "json"]
 
 _NOTHING = object()
@@ -106,7 +108,9 @@ def _field(param: Mapping[str, Any]) -> Field:
     schema, nullable = _without_null(param.get("schema") or {})
     required = bool(param.get("required"))
     hint = str(param.get("type", "any"))
-    if "default" in param:
+    if "default" in param and SECRET.search(str(param["name"])):
+        hint += ", a default that is not shown if left empty"
+    elif "default" in param:
         hint += f", {json.dumps(param['default'], ensure_ascii=False)} if left empty"
     made = Field(str(param["name"]), "json", required, hint, nullable=nullable)
     kind = schema.get("type")

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from fairchild import clock
@@ -24,15 +25,18 @@ def digest(html: str) -> str:
 class Shared(Generic[T]):
     """Values by key, each made by one thread at a time and kept for ``seconds``; at most ``most`` of them.
 
-    An error is not kept: each who waited tries for themselves.
+    An error is not kept, but whoever waited for it gets it too: were each to try for themselves, one after another,
+    the last of many would hold a thread for as long as all of them together.
     """
 
     def __init__(self, seconds: float, most: int = 256) -> None:
         self._seconds = seconds
         self._most = most
+        self.waiting = 0
+        """Threads that wait for what another makes."""
         self._lock = threading.Lock()
         self._values: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._making: dict[Hashable, Future[T]] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value of ``key``, made now if none is fresh."""
@@ -40,20 +44,34 @@ class Shared(Generic[T]):
             found = self._values.get(key)
             if found is not None and found[0] > clock.now():
                 return found[1]
-            own = self._making.setdefault(key, threading.Lock())
-        with own:
+            making = self._making.get(key)
+            own: Future[T] = Future()
+            if making is None:
+                self._making[key] = own
+            else:
+                self.waiting += 1
+        return self._make(key, own, make) if making is None else self._wait(making)
+
+    def _wait(self, making: Future[T]) -> T:
+        try:
+            return making.result()
+        finally:
             with self._lock:
-                found = self._values.get(key)
-                if found is not None and found[0] > clock.now():
-                    return found[1]
-            try:
-                value = make()
-                with self._lock:
-                    self._values[key] = (clock.now() + self._seconds, value)
-                    self._values.move_to_end(key)
-                    while len(self._values) > self._most:
-                        self._values.popitem(last=False)
-                return value
-            finally:
-                with self._lock:
-                    self._making.pop(key, None)
+                self.waiting -= 1
+
+    def _make(self, key: Hashable, own: Future[T], make: Callable[[], T]) -> T:
+        try:
+            value = make()
+        except BaseException as error:
+            with self._lock:
+                del self._making[key]
+            own.set_exception(error)
+            raise
+        with self._lock:
+            del self._making[key]
+            self._values[key] = (clock.now() + self._seconds, value)
+            self._values.move_to_end(key)
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        own.set_result(value)
+        return value

@@ -20,6 +20,7 @@ _WORDS = {
     413: "the body is too large",
     415: "the body is not stated to be JSON",
     422: "a field does not fit",
+    429: "too many requests; Retry-After says when to come again",
     426: "this is not a WebSocket handshake",
     500: "it failed",
     501: "the server, or what is installed, cannot do this",
@@ -70,7 +71,7 @@ def _operation(each: Operation, method: str) -> dict[str, Any]:
 
 
 def _responses(each: Operation, method: str) -> dict[str, Any]:
-    codes = {401, 403, 500, 503, *each.refusals}
+    codes = {401, 403, 429, 500, 503, *each.refusals}
     if method != "GET":
         codes |= {413, 415}
     if each.body is not None:

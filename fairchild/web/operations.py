@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -15,11 +16,13 @@ from flask import Blueprint, Response, request
 from fairchild.client import Fairchild
 from fairchild.errors import StoreError
 from fairchild.rules.schema import problems
-from fairchild.web.auth import Gate
+from fairchild.web.auth import MAX_BODY, Gate, too_large
 from fairchild.web.problems import Problem
 from fairchild.web.shapes import MAPPING
 
 log = logging.getLogger("fairchild.web")
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 READ_SECONDS = 2.0
 MAX_LIMIT = 200
@@ -110,7 +113,7 @@ class Api:
                 return as_json(value, operation.status)
 
             run.__name__ = view.__name__
-            rule = path.replace("{", "<").replace("}", ">")
+            rule = path.replace("{name}", "<fairchild_any:name>").replace("{", "<").replace("}", ">")
             self.gate.route(self._blueprint, rule, right, methods=methods, websocket=websocket)(run)
             if self.gate.offers(methods):
                 self.operations.append(operation)
@@ -146,7 +149,7 @@ def read_query(known: Mapping[str, Schema]) -> dict[str, Any]:
             continue
         value: Any = text
         if schema["type"] == "integer":
-            value = int(text) if text.isascii() and text.lstrip("-").isdigit() and len(text) < 19 else text
+            value = int(text) if _WHOLE.fullmatch(text) else text
         elif "\x00" in text:
             wrong.append((f"?{name}", "must not contain NUL"))
             continue
@@ -161,6 +164,8 @@ def read_query(known: Mapping[str, Schema]) -> dict[str, Any]:
 def read_body(schema: Schema, optional: bool) -> dict[str, Any]:
     """The body, a JSON object. Raises Problem 400 for what is none, and 422 for what does not fit."""
     data = request.get_data()
+    if len(data) > MAX_BODY:
+        raise too_large()
     if not data and optional:
         return {}
     try:

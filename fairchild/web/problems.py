@@ -46,6 +46,8 @@ def answer(error: Exception) -> Response:
         headers["WWW-Authenticate"] = 'Basic realm="fairchild", charset="UTF-8"'
     if problem.code == 503:
         headers["Retry-After"] = "5"
+    if problem.code == 429:
+        headers["Retry-After"] = str(problem.more["after"])
     if not is_api():
         return Response(f"{problem.detail}\n", problem.code, headers, mimetype="text/plain")
     status = problem.code or 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 SECRET = re.compile(
@@ -10,6 +11,13 @@ SECRET = re.compile(
     re.IGNORECASE,
 )
 MASK = "[hidden]"
+
+
+def mask_defaults(params: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A task's parameters with ``[hidden]`` for defaults of those whose names say so."""
+    return [
+        {**each, "default": MASK} if "default" in each and SECRET.search(each["name"]) else {**each} for each in params
+    ]
 
 
 def mask(value: Any) -> Any:

@@ -10,7 +10,7 @@ from flask import Flask
 from fairchild.client import Fairchild
 from fairchild.errors import ConfigError
 from fairchild.web import create_blueprint
-from fairchild.web.auth import is_loopback
+from fairchild.web.auth import add_headers, is_loopback
 
 THREADS = 32
 
@@ -33,6 +33,7 @@ def make_app(fc: Fairchild, host: str, *, token: str | None = None, insecure: bo
     elif token is None:
         options["hosts"] = ["localhost", "127.0.0.1", "[::1]", host.lower()]
     app.register_blueprint(create_blueprint(fc, token=token, **options))
+    app.after_request(add_headers)  # of paths that nobody has
     return app
 
 

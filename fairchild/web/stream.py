@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from flask import Response, request
 
 from fairchild.errors import StoreError, UsageError
-from fairchild.web.auth import VIEW
+from fairchild.web.auth import VIEW, refuse_foreign
 from fairchild.web.operations import Api, Schema
 from fairchild.web.problems import Problem
 from fairchild.web.shapes import TEXT
@@ -46,6 +46,7 @@ def add_to(api: Api, slots: Slots) -> None:
     @api.add("GET", "/api/stream", VIEW, query=AFTER, media="text/event-stream", answer=TEXT)
     def stream(query: dict[str, Any]) -> Any:
         """What happens to jobs, as server-sent events; Last-Event-ID, or ``after``, resumes."""
+        refuse_foreign()  # a page of another site, even one that only links here, would hold a thread
         messages = _messages(events_after(api, query))
         return slots.take(Response(messages, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"}))
 

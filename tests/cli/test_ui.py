@@ -65,10 +65,10 @@ def test_ui_is_not_opened_to_others_without_a_word(fairchild_db: str, tmp_path: 
 def test_ui_with_a_token_and_probes_without(fairchild_db: str, tmp_path: Path) -> None:
     port = free_port()
     arguments = ["ui", "--host", "0.0.0.0", "--port", str(port), "--probes"]
-    with started(arguments, folder=tmp_path, url=fairchild_db, FAIRCHILD_UI_TOKEN="s3cret") as ui:
+    with started(arguments, folder=tmp_path, url=fairchild_db, FAIRCHILD_UI_TOKEN="s3cretive") as ui:
         url = f"http://127.0.0.1:{port}/api/stats"
         eventually(lambda: status(url) == 401, 60, what=ui.said)
-        assert status(url, Authorization="Bearer s3cret") == 200
+        assert status(url, Authorization="Bearer s3cretive") == 200
         assert status(f"http://127.0.0.1:{port}/readyz", Host="10.0.0.1") == 200
 
 

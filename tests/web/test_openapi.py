@@ -24,7 +24,7 @@ def test_every_route_of_the_api_is_described_and_nothing_else(mount: Callable[..
     flask = Flask("routes")
     flask.register_blueprint(create_blueprint(Fairchild("postgresql://nowhere"), ui=False, streams=True))
     served = {
-        (method.lower(), re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        (method.lower(), re.sub(r"<(?:fairchild_any:)?(\w+)>", r"{\1}", rule.rule))
         for rule in flask.url_map.iter_rules()
         for method in rule.methods or ()
         if method not in ("HEAD", "OPTIONS") and rule.endpoint != "static" and "no_such" not in rule.endpoint

@@ -48,7 +48,7 @@ def test_many_who_ask_at_once_cost_one_look(app: App, mount: Mount) -> None:
 
 
 def test_others_are_answered_if_that_is_switched_on_and_whoever_they_are(mount: Mount) -> None:
-    for options in ({}, {"token": "s3cret"}, {"authorize": lambda request, right: "admin"}):
+    for options in ({}, {"token": "s3cretive"}, {"authorize": lambda request, right: "admin"}):
         client = mount(**options)
         assert client.get("/ops/livez").status_code == 200
         assert client.get("/ops/livez", environ_overrides=ELSEWHERE).status_code == 403

@@ -35,7 +35,7 @@ def add_to(site: Site) -> None:
 
 def said(site: Site, group: ErrorGroup) -> str | None:
     """What all its messages say alike, for those who may read any."""
-    if group.message is None or not site.gate.allows("payload:read"):
+    if group.message is None or not site.gate.tells_messages():
         return None
     return without_details(group.message)
 
@@ -52,7 +52,7 @@ def jobs_of(fingerprint: str) -> str:
 
 def _shown(site: Site, group: ErrorGroup) -> dict[str, Any]:
     query = jobs_of(group.fingerprint)
-    jobs = site.fc.search(parse(query), limit=MOST_JOBS).jobs
+    jobs = site.fc.search(parse(query), limit=MOST_JOBS, short=True).jobs
     entry = _entry(site, group)
     traced = words.traced(entry.get("traceback") or "")
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,14 +12,13 @@ from uuid import UUID
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild.job import Job, JobState, LogLine
+from fairchild.job import Job, JobState
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
 from fairchild.web.pages import stacks
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
-from fairchild.web.redact import mask
 
 MOST_RELATIVES = 20
 MOST_LINES = 500
@@ -102,8 +102,10 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
     parent = None
     if job.parent_id is not None:
         parent = root if root is not None and root.id == job.parent_id else site.fc.get_job(job.parent_id)
-    upstreams = site.fc.search(Query((Term("id", tuple(job.deps[:MOST_RELATIVES])),))).jobs if job.deps else []
-    children = site.fc.search(Query((Term("parent", (job.id,)),)), limit=MOST_RELATIVES)
+    upstreams = (
+        site.fc.search(Query((Term("id", tuple(job.deps[:MOST_RELATIVES])),)), short=True).jobs if job.deps else []
+    )
+    children = site.fc.search(Query((Term("parent", (job.id,)),)), limit=MOST_RELATIVES, short=True)
     worker = next((each["name"] for each in site.fc.worker_sessions() if each["id"] == job.worker), None)
     return {
         "job": job,
@@ -159,12 +161,13 @@ def _progress(job: Job) -> dict[str, Any] | None:
 def _logs(site: Site, job: Job) -> list[str]:
     if not site.gate.allows("payload:read"):
         return []
-    return [_line(each) for each in site.fc.logs(job.id, limit=MOST_LINES, newest=True)]
+    lines = site.fc.logs(job.id, limit=MOST_LINES, newest=True)
+    return [_line(each) for each in site.gate.show_lines(job, lines)]
 
 
-def _line(line: LogLine) -> str:
-    fields = "".join(f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in mask(line.fields).items())
-    return f"{line.at:%H:%M:%S} {line.level.upper():8} {line.message}{fields}"
+def _line(line: Mapping[str, Any]) -> str:
+    fields = "".join(f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in line["fields"].items())
+    return f"{line['at'][11:19]} {line['level'].upper():8} {line['message']}{fields}"
 
 
 def _path(job: Job) -> list[Step]:

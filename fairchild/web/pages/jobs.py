@@ -80,7 +80,7 @@ def _read(site: Site, text: str) -> tuple[Query, str]:
     except UsageError as error:
         return Query(), str(error)
     for term in query.terms:
-        hidden = any(SECRET.search(part) for part in term.path) or not site.gate.allows("payload:read")
+        hidden = any(SECRET.search(part) for part in term.path) or not site.gate.tells_messages()
         if term.key in ("args", "meta", "error") and hidden:
             return Query(), f"you have no right to ask for {term.name}"
     return query, ""
@@ -94,7 +94,7 @@ def _list(site: Site, query: Query) -> dict[str, Any]:
     jobs: list[Job] = []
     more, slow = None, False
     try:
-        page = site.fc.search(looked_at, limit=limit, cursor=after or before, newer=after is not None)
+        page = site.fc.search(looked_at, limit=limit, cursor=after or before, newer=after is not None, short=True)
         jobs, more = page.jobs, page.cursor
     except TookTooLong:
         slow = True
@@ -160,7 +160,9 @@ def _matching(site: Site, query: Query, counts: dict[str, int]) -> str:
 def arguments_of(site: Site, job: Job) -> str:
     """The arguments on one line, as whoever asks may see them."""
     shown = site.gate.show(job)
-    return "hidden" if shown.get("payload_hidden") else words.compact(shown.get("args"))
+    if shown.get("payload_hidden"):
+        return "hidden"
+    return "too large for a list" if "args" in job.left_out else words.compact(shown.get("args"))
 
 
 def _link(site: Site, query: Query) -> str:
@@ -196,7 +198,7 @@ def _chosen(site: Site, action: str, ids: list[UUID], query: Query) -> Shown | A
                 503, f"{words.number(changed)} were {_DONE[action]} in the time there was; try again for the rest"
             )
         return site.done(_DONE[action], changed, "jobs", q=str(query) or None)
-    found = site.fc.search(Query((Term("id", tuple(ids)),)), limit=MOST_IDS)
+    found = site.fc.search(Query((Term("id", tuple(ids)),)), limit=MOST_IDS, short=True)
     fit = [job for job in found.jobs if job.ended == (action != "cancel")]
     return _confirm(site, action, query, len(ids), len(fit), more=False, fields=[("id", str(job.id)) for job in fit])
 
@@ -307,7 +309,7 @@ def _act_on_all(site: Site, action: str, query: Query, cursor: UUID | None) -> t
     changed, end = 0, clock.now() + bulk.ACTION_SECONDS
     while True:
         try:
-            page = site.fc.search(query, limit=bulk.BATCH, cursor=cursor)
+            page = site.fc.search(query, limit=bulk.BATCH, cursor=cursor, short=True)
         except TookTooLong:
             if not changed:
                 raise

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 MOST_CHARACTERS = 64 * 1024
-_PART = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*)|(true|false|null)')
+# The last string may be cut off anywhere; if it did not match, it would be tried again from every quote in it.
+_PART = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\\?\Z))(\s*:)?|(-?\d[\d.eE+-]*)|(true|false|null)', re.DOTALL)
 
 
 def tokens(value: Any) -> Iterator[tuple[str, str]]:
     """``(class, text)`` of indented JSON, cut after 64 KiB; the class is empty for what has no colour."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    if len(text) > MOST_CHARACTERS:
-        text = text[:MOST_CHARACTERS] + "\n…"
+    cut = len(text) > MOST_CHARACTERS
+    text = text[:MOST_CHARACTERS]
     at = 0
     for found in _PART.finditer(text):
         if found.start() > at:
@@ -32,3 +33,5 @@ def tokens(value: Any) -> Iterator[tuple[str, str]]:
         at = found.end()
     if at < len(text):
         yield "", text[at:]
+    if cut:
+        yield "", "\n…"

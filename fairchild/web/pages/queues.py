@@ -63,6 +63,6 @@ def _shown(site: Site, queue: Queue) -> dict[str, Any]:
         "takers": [each for each in site.fc.worker_sessions()
                    if each["state"] in ("running", "paused", "draining")
                    and (each["queues"] is None or queue.name in each["queues"])],
-        "next": site.fc.search(waiting, limit=MOST_JOBS).jobs if queue.available else [],
+        "next": site.fc.search(waiting, limit=MOST_JOBS, short=True).jobs if queue.available else [],
         "here_q": str(here),
     }  # fmt: skip

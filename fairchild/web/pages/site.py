@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import wraps
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import Blueprint, Response, g, redirect, request, url_for
+from flask.sansio.blueprints import BlueprintSetupState
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
@@ -25,6 +26,7 @@ from fairchild.errors import StoreError
 from fairchild.job import Job
 from fairchild.rules.query import RETRYING
 from fairchild.web import charts, problems, words
+from fairchild.web.api import METHODS, nothing_here
 from fairchild.web.assets import Assets
 from fairchild.web.auth import PUBLIC, Gate
 from fairchild.web.fragments import Shared, digest
@@ -142,9 +144,17 @@ class Site:
         self.env.globals["ui"] = self.env.get_template("fairchild/ui.html").module
         blueprint.register_error_handler(Problem, self._problem)
 
+        blueprint.record(self._add_nowhere)
+
         @gate.route(blueprint, "/static/<digest>/<name>", PUBLIC)
         def page_asset(digest: str, name: str) -> Response:
             return self.assets.answer(digest, name)
+
+    def _add_nowhere(self, state: BlueprintSetupState) -> None:
+        """Paths under the mount that no page has; at the root of an application they are the application's own."""
+        if state.url_prefix:
+            self.gate.rights["page_nowhere"] = ((PUBLIC,), True)
+            state.add_url_rule("/<fairchild_any:rest>", "page_nowhere", lambda **_: nothing_here(), methods=METHODS)
 
     # Adding pages
 
@@ -187,7 +197,7 @@ class Site:
         kept: dict[str, Any] = {name: value for name, value in request.args.items() if name not in _PASSING}
         kept.update(changed)
         query = urlencode({name: value for name, value in kept.items() if value is not None})
-        return f"?{query}" if query else request.script_root + request.path
+        return f"?{query}" if query else quote(request.script_root + request.path)
 
     def now(self) -> datetime:
         """The time by the database's clock, the same for all of a request."""
@@ -267,7 +277,7 @@ class Site:
             html = "" if block is None else "".join(block(context))
             return html, digest(html), shown.status
 
-        html, tag, status = self._live.get(key, make)
+        html, tag, status = self._live.get(key, make) if self.gate.shares else make()
         response = Response(html, status, content_type="text/html; charset=utf-8")
         response.set_etag(tag)
         return response.make_conditional(request)

@@ -10,6 +10,7 @@ from fairchild.web import charts, words
 from fairchild.web.pages.overview import columns_of
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
+from fairchild.web.redact import mask_defaults
 
 DAY = 24 * 60
 STEP = 24
@@ -37,8 +38,10 @@ def add_to(site: Site) -> None:
 
     @site.page("/tasks/<path:name>")
     def page_task(name: str) -> Shown:
+        if not name.isprintable():
+            raise Problem(404, "there is no such task")
         known = next((each for each in site.fc.known_tasks() if each["name"] == name), None)
-        jobs = site.fc.search(Query((Term("task", (name,)),)).bounded(), limit=DOTS).jobs
+        jobs = site.fc.search(Query((Term("task", (name,)),)).bounded(), limit=DOTS, short=True).jobs
         if known is None and not jobs:
             raise Problem(404, f"no live worker knows a task {name[:100]!r}, and no job of it was made in the last day")
         columns, sums = columns_of(site.fc.points(DAY, task=name, step=STEP), STEP)
@@ -46,7 +49,7 @@ def add_to(site: Site) -> None:
             "task.html",
             {
                 "name": name,
-                "known": known,
+                "known": known and {**known, "params": mask_defaults(known["params"])},
                 "jobs": jobs,
                 "chart": charts.stacked(columns, words.STACKED),
                 "moments": [label for label, _ in columns],

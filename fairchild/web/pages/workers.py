@@ -50,7 +50,7 @@ def add_to(site: Site) -> None:
     @site.page("/workers/<id>")
     def page_worker(id: str) -> Shown:
         worker = _find(site, id)
-        jobs = site.fc.search(f"worker:{worker['id']} state:running", limit=MOST_JOBS).jobs
+        jobs = site.fc.search(f"worker:{worker['id']} state:running", limit=MOST_JOBS, short=True).jobs
         known = {each["catalog"]: each for each in [worker]}
         return Shown(
             "worker.html",

@@ -133,7 +133,7 @@ def _jobs_of(site: Site, root: Job, group: Group) -> list[Job]:
     if found or group.folded == 1:
         return found
     query = Query((Term("workflow", (root.id,)), Term("task", (group.task,))))
-    return site.fc.search(query, limit=DRAWER_ROWS).jobs
+    return site.fc.search(query, limit=DRAWER_ROWS, short=True).jobs
 
 
 def _eta(shape: Shape, ended: int, now: datetime) -> timedelta | None:
