@@ -15,6 +15,7 @@ from tests.support.eventually import eventually
 INNOCENTS = 1_000
 CONCURRENCY = 15
 PATIENCE = 300.0
+LEFT = "SELECT id, task, state, attempt, losses, errors FROM fairchild_jobs_base WHERE state = 'pending' LIMIT 5"
 
 
 def run(size: float, rng: random.Random) -> Report:
@@ -27,7 +28,7 @@ def run(size: float, rng: random.Random) -> Report:
         killer = client.enqueue(jobs.killer, {"after": 0.1})
         client.enqueue_many(jobs.innocent, ({"n": n, "seconds": rng.uniform(0.0, 0.2)} for n in range(half, int(size))))
         crew.start()
-        eventually(lambda: server.value(PENDING) == 0, PATIENCE, what=lambda: server.value(PENDING))
+        eventually(lambda: server.value(PENDING) == 0, PATIENCE, what=lambda: server.rows(LEFT))
         crew.stop()
         rows = server.rows(
             "SELECT state, attempt, count(*)::int, max(losses)::int, count(*) FILTER (WHERE losses > 0)::int "

@@ -26,7 +26,7 @@ SMALL = {
     "stale": 100,
     "eaten": 33,
     "recovery-short": 2,
-    "rescues": 2.0,
+    "rescues": 3.0,
     "restarts": 2,
     "sigterm": 4,
     "innocents": 50,

@@ -278,7 +278,7 @@ def _beats(app: App) -> int:
 CONSUMER = """
 import sys, time
 from fairchild import Fairchild
-with Fairchild() as client, client.claim(lease=1) as jobs:
+with Fairchild() as client, client.claim(lease=1, wait=30) as jobs:
     print(len(jobs), flush=True)
     time.sleep(600)
 """
@@ -329,7 +329,7 @@ def _declare_dead(app: App) -> None:
 def test_who_was_taken_for_dead_hears_it_and_goes_on(app: App) -> None:
     app.client.enqueue("t")
 
-    with app.client.claim(lease=1) as (held,):
+    with app.client.claim(lease=1, wait=30) as (held,):
         _declare_dead(app)
         eventually(lambda: held.cancelled)
         with pytest.raises(LeaseLost):
@@ -342,7 +342,7 @@ def test_who_was_taken_for_dead_hears_it_and_goes_on(app: App) -> None:
 def test_a_held_job_that_is_cancelled_hears_of_it(app: App) -> None:
     job = app.client.enqueue("t")
 
-    with app.client.claim(lease=1) as (held,):
+    with app.client.claim(lease=1, wait=30) as (held,):
         app.get(job).cancel("changed our mind")
         eventually(lambda: held.cancelled)
 
