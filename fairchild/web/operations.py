@@ -22,6 +22,7 @@ from fairchild.web.shapes import MAPPING
 log = logging.getLogger("fairchild.web")
 
 READ_SECONDS = 2.0
+WRITE_SECONDS = 5.0
 MAX_LIMIT = 200
 Schema = dict[str, Any]
 View = Callable[..., Any]
@@ -106,7 +107,8 @@ class Api:
                     with self.fc.reading_within(READ_SECONDS):
                         value = view(**parts)
                 else:
-                    value = view(**parts)
+                    with self.fc.writing_within(WRITE_SECONDS):
+                        value = view(**parts)
                 return as_json(value, operation.status)
 
             run.__name__ = view.__name__
