@@ -28,7 +28,7 @@ from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
 from fairchild.db import browse, control, journal, migrate, notes, prune, search
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
-from fairchild.db.deadline import current
+from fairchild.db.deadline import FAMILY_SECONDS, current, longer
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
@@ -798,6 +798,7 @@ class Fairchild(Overview):
         """
         check_text("reason", reason)
         ids = self._selected(jobs)
+        longer(FAMILY_SECONDS)
         with self.database.link() as link:
             cancelled, asked = control.cancel(link, ids, reason)
         self.jobs_ended()
