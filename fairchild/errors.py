@@ -104,13 +104,16 @@ class JournalFull(UsageError):
 class StoreError(FairchildError):
     """The database refused or could not be reached. What was asked for was not done unless the message says so."""
 
+    unknown = False
+    """Whether something may have been changed all the same; said by ``writing_within``."""
+
 
 class DatabaseUnavailable(StoreError):
     """The database could not be reached."""
 
 
 class TookTooLong(StoreError):
-    """A read took longer than it was given. Nothing was changed."""
+    """Something took longer than it was given. Nothing was changed, unless it is ``unknown``."""
 
 
 class OutcomeUnknown(StoreError):

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from fairchild import clock, codec, context, failpoints
+from fairchild import codec, context, failpoints
 from fairchild.client import health
 from fairchild.client.hooks import H, Hooks
 from fairchild.client.insight import Insight
-from fairchild.client.overview import Overview, read_deadline
+from fairchild.client.overview import Overview
 from fairchild.client.queues import Queues
 from fairchild.client.tokens import Tokens
 from fairchild.client.workers import Workers
@@ -28,6 +28,7 @@ from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
 from fairchild.db import browse, control, journal, migrate, notes, prune, search
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
+from fairchild.db.deadline import FAMILY_SECONDS, current, longer
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
@@ -151,7 +152,7 @@ class Fairchild(Overview):
         self._ended = threading.Condition()
         self._wakes: list[Callable[[], None]] = []
         self._consumers: dict[float, Consumer] = {}
-        self.workers = Workers(self.ask)
+        self.workers = Workers(self.ask, self.change)
         """Who works on this database: ``list()``, ``pause()``, ``resume()``, ``stop()``."""
         self.workflows = Workflows(self)
         self.insight = Insight(self)
@@ -353,9 +354,15 @@ class Fairchild(Overview):
                 link = caller_link(connection, self.database.schema)
                 return self._made(link, jobs, insert_jobs(link, jobs))
         ids = [new.id for new in jobs]
-        made = until_known(lambda again: self._enqueue_own(jobs, again), ids, self._enqueue_timeout)
+        made = until_known(lambda again: self._enqueue_own(jobs, again), ids, self._patience)
         self.wake_workers()
         return made
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which to try to learn what came of an enqueue."""
+        deadline = current.get()
+        return self._enqueue_timeout if deadline is None else min(self._enqueue_timeout, max(deadline.left, 0.0))
 
     def _enqueue_own(self, jobs: list[NewJob], again: bool) -> list[Job]:
         if failpoints.ARMED:
@@ -392,7 +399,7 @@ class Fairchild(Overview):
                 raise
             if not own:
                 raise OutcomeUnknown(ids, error) from error
-            if not until_known(lambda _: self._was_inserted(own[0]), ids, self._enqueue_timeout, lost=True):
+            if not until_known(lambda _: self._was_inserted(own[0]), ids, self._patience, lost=True):
                 raise
         self.wake_workers()
         return ids
@@ -475,7 +482,7 @@ class Fairchild(Overview):
             with self.database.link() as link:
                 insert_workflow(link, root, jobs)
 
-        until_known(insert, [root.id], self._enqueue_timeout)
+        until_known(insert, [root.id], self._patience)
         self.wake_workers()
 
     def open_unit(self) -> Unit:
@@ -503,17 +510,22 @@ class Fairchild(Overview):
 
     def ask(self, question: Callable[[Link], T]) -> T:
         """The answer of a read, asked again if a connection was lost under it."""
-
-        deadline = read_deadline.get()
+        deadline = current.get()
 
         def once() -> T:
-            if deadline is None:
-                with self.database.link() as link:
-                    return question(link)
-            with self.database.link(deadline - clock.now()) as link:
-                return within(link, deadline - clock.now(), question)
+            with self.database.link() as link:
+                return question(link) if deadline is None else within(link, deadline.left, question)
 
         return retrying(once) if deadline is None else retrying(once, tries=2)
+
+    def change(self, step: Callable[[Link], T]) -> T:
+        """What a write that may be repeated gives, done again if a connection was lost under it."""
+
+        def once() -> T:
+            with self.database.link() as link:
+                return step(link)
+
+        return retrying(once) if current.get() is None else retrying(once, tries=2)
 
     def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
         found = self.ask(lambda link: browse.get_jobs(link, ids))
@@ -803,6 +815,7 @@ class Fairchild(Overview):
         """
         check_text("reason", reason)
         ids = self._selected(jobs)
+        longer(FAMILY_SECONDS)
         with self.database.link() as link:
             cancelled, asked = control.cancel(link, ids, reason)
         self.jobs_ended()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import clock
-from fairchild.db import audit, browse, crew, events, explain, history, workflows
+from fairchild.db import audit, browse, crew, deadline, events, explain, history, workflows
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
-from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UsageError
+from fairchild.errors import ArgumentProblems, StoreError, UnknownJob, UnknownTask, UsageError
 from fairchild.ids import uuid7
 from fairchild.job import Job, JobState
 from fairchild.rules import histogram
@@ -31,7 +30,6 @@ _LISTEN_AGAIN = 60.0
 MAX_MINUTES = 7 * 24 * 60
 MAX_ROOTS = 200
 MAX_FAMILY = 1000
-read_deadline: ContextVar[float | None] = ContextVar("fairchild_read_deadline", default=None)
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,22 @@ class Overview:
     @contextmanager
     def reading_within(self, seconds: float) -> Iterator[None]:
         """Reads in this block, in this thread, get ``seconds`` in all. They raise TookTooLong then."""
-        before = read_deadline.set(clock.now() + seconds)
-        try:
+        with deadline.within(seconds):
             yield
-        finally:
-            read_deadline.reset(before)
+
+    @contextmanager
+    def writing_within(self, seconds: float) -> Iterator[None]:
+        """What is written and read in this block, in this thread, gets ``seconds`` in all.
+
+        Raises TookTooLong then. ``unknown`` of that, and of all that the database raises here, is whether something may
+        have been changed all the same.
+        """
+        with deadline.within(seconds) as given:
+            try:
+                yield
+            except StoreError as error:
+                error.unknown = given.sent
+                raise
 
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""

@@ -33,8 +33,9 @@ class Ask(Protocol):
 class Workers:
     """The door to the workers."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, change: Ask | None = None) -> None:
         self._ask = ask
+        self._do = change or ask
 
     def list(self, *, ended: bool = False) -> Found:
         """Those that have not ended, by name; with ``ended``, also those that have within the last hour."""
@@ -93,7 +94,7 @@ class Workers:
                 raise UnknownWorker("the worker has ended just now; there is nobody to ask")
             return asked
 
-        return self._ask(ask)
+        return self._do(ask)
 
     def last_stacks(self, ids: Iterable[UUID]) -> Answers:
         """What sessions have said last of where their threads are, of those that were ever asked."""
@@ -109,7 +110,7 @@ class Workers:
                 workers.change_state(link, names, state)
                 return workers.list_workers(link, names)
 
-        return self._ask(change)
+        return self._do(change)
 
 
 def _names(chosen: Chosen) -> list[str]:

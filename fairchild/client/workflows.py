@@ -13,6 +13,7 @@ from fairchild.client.graph import parse_graph
 from fairchild.db import control, shape
 from fairchild.db import workflows as store
 from fairchild.db.census import too_many
+from fairchild.db.deadline import FAMILY_SECONDS, longer
 from fairchild.errors import UnknownJob, UsageError
 from fairchild.future import Future
 from fairchild.ids import uuid7
@@ -116,6 +117,7 @@ class Workflow:
         """
         check_text("reason", reason)
         reached = 0
+        longer(FAMILY_SECONDS)
         with self._client.database.link() as link:
             for cancelled, asked in control.cancel_pages(link, [self.id], reason):
                 reached += len(cancelled) + len(asked)
@@ -128,6 +130,7 @@ class Workflow:
         Jobs that were cancelled for another reason stay so, unless the whole was cancelled or nothing has failed. The
         ids of the jobs that the failure began with. Raises UsageError while such jobs cannot run again.
         """
+        longer(FAMILY_SECONDS)
         with self._client.database.link() as link:
             reopened = control.retry_workflow(link, self.id)
         self._client.wake_workers()

@@ -26,8 +26,11 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
+from fairchild import clock
 from fairchild.config import Config, hide_parts, hide_password
 from fairchild.db.census import Census
+from fairchild.db.deadline import CONNECT_SECONDS, GRACE_SECONDS, Deadline, OutOfTime, Timed, current
+from fairchild.db.deadline import LOCK_SECONDS as REQUEST_LOCK_SECONDS
 from fairchild.db.gate import Gate
 from fairchild.db.statement import Sql
 from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, TookTooLong, UsageError
@@ -58,6 +61,8 @@ _TCP_SESSION = {
 LOCK_SECONDS = 5.0
 POOL_TIMEOUT = 30.0
 """Seconds to wait while all connections of the pool are in use."""
+CONFIGURE_SECONDS = 5.0
+"""For a new connection's first statements."""
 DOUBT_SECONDS = 3.0
 """Seconds of that wait after which the server is asked whether it is there."""
 # What our statements and the reading of their answers rest on, whatever the role or the database was given by default.
@@ -131,6 +136,10 @@ class Link:
         self.schema = schema
         self.owned = owned
         """Whether the connection is ours, so that a statement by itself is its own transaction."""
+        self.deadline: Deadline | None = None
+        """Of every transaction of ours."""
+        self.committing = False
+        """A commit was sent, and not answered yet."""
         self._prepare = prepare
         self._hush = hush or Hush()
         self.statements = 0
@@ -138,6 +147,9 @@ class Link:
 
     def rows(self, sql: Sql, params: Mapping[str, Any] | None = None) -> list[Row]:
         """Run a statement and give its rows."""
+        if self.deadline is not None and self.owned and self.idle:
+            with self._noted():
+                return self.rows(sql, params)
         self.statements += 1
         cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)  # whatever cursor the caller's makes
         text = self._hush.text(sql.for_schema(self.schema)).encode()
@@ -150,6 +162,9 @@ class Link:
 
     def script(self, text: str) -> list[Row]:
         """Run one plain statement of ours, without parameters."""
+        if self.deadline is not None and self.owned and self.idle:
+            with self._noted():
+                return self.script(text)
         self.statements += 1
         cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)
         cursor.execute(text.encode())
@@ -158,12 +173,26 @@ class Link:
     @contextmanager
     def _noted(self) -> Iterator[None]:
         """A transaction of ours, which may fail with its notification at the commit."""
+        whole = self.idle
         try:
             with self.connection.transaction():
+                if whole and self.deadline is not None:
+                    self._keep_to(self.deadline)
                 yield
+                if whole and self.deadline is not None:
+                    self.committing = self.deadline.sent = True
+            self.committing = False
         except psycopg.Error as error:
             self._hush.note(error)
             raise
+
+    def _keep_to(self, deadline: Deadline) -> None:
+        """Let the server break off what takes longer, in this transaction."""
+        left = deadline.left
+        if left < 0.001:
+            raise TookTooLong("the time for this was over before the database was asked; nothing was changed")
+        limits = {"statement": str(int(left * 1000)), "lock": str(int(min(left, REQUEST_LOCK_SECONDS) * 1000))}
+        self.rows(_SET_TIMEOUTS, limits)
 
     def atomic(self) -> AbstractContextManager[Any]:
         """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
@@ -275,19 +304,42 @@ def _driver_connection(connection: Any) -> psycopg.Connection[Any]:
     return driver
 
 
-_SET_TIMEOUT = Sql("set_timeout", "SELECT set_config('statement_timeout', %(milliseconds)s, true)")
+_SET_TIMEOUTS = Sql(
+    "set_timeouts",
+    "SELECT set_config('statement_timeout', %(statement)s, true), set_config('lock_timeout', %(lock)s, true)",
+)
+
+
+@contextmanager
+def _keeping(link: Link, deadline: Deadline) -> Iterator[None]:
+    """All that is done on the connection keeps to the deadline. Raises TookTooLong.
+
+    Its cause is told where a commit was sent and not answered, so that nobody knows whether it was done.
+    """
+    connection, before = link.connection, link.deadline
+    until = connection.until if isinstance(connection, Timed) else None
+    link.deadline = deadline
+    if isinstance(connection, Timed):
+        connection.until = deadline.until + GRACE_SECONDS
+    try:
+        yield
+    except (OutOfTime, psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
+        if link.committing:
+            raise TookTooLong("the database did not say in time whether it was done") from error
+        what = f"the database did not do this within {deadline.seconds:.3g} seconds"
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            what = "somebody else kept a lock on what this needs"
+        raise TookTooLong(f"{what}; it was broken off and nothing was changed") from None
+    finally:
+        link.deadline = before
+        if isinstance(connection, Timed):
+            connection.until = until
 
 
 def within(link: Link, seconds: float, question: Callable[[Link], T]) -> T:
-    """The answer of a read whose statements get ``seconds`` each. Raises TookTooLong."""
-    if seconds < 0.001:
-        raise TookTooLong("the time for this was over before the database was asked; nothing was changed")
-    try:
-        with link.atomic():
-            link.rows(_SET_TIMEOUT, {"milliseconds": str(int(seconds * 1000))})
-            return question(link)
-    except psycopg.errors.QueryCanceled:
-        raise TookTooLong(f"the database did not answer within {seconds:.3g} seconds; nothing was changed") from None
+    """The answer of a read that gets ``seconds``. Raises TookTooLong."""
+    with _keeping(link, Deadline(seconds)), link.atomic():
+        return question(link)
 
 
 def caller_link(connection: Any, schema: str) -> Link:
@@ -396,12 +448,21 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        dsn = self._dsn(role)
+        dsn, deadline = self._dsn(role), current.get()
+        until = None
+        if deadline is not None:
+            until = deadline.until + GRACE_SECONDS
+            dsn = make_conninfo(dsn, connect_timeout=max(CONNECT_SECONDS, int(deadline.left)))
+
+        def attempt() -> Timed:
+            return Timed.connect(dsn, autocommit=True, prepare_threshold=None)
+
         try:
-            connection = self._gate.connect(lambda: psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
+            connection = self._gate.connect(attempt, until)
         except psycopg.Error as error:
             raise self._translate(error) from None
         try:
+            connection.until = until
             schema = self._look(connection)
             wait = {"lock_timeout": f"{max(1, int(lock_timeout * 1000))}ms"}
             self._configure(connection, _WORKER_SETTINGS | wait if tuned else {})
@@ -411,6 +472,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
+        connection.until = None
         return Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
 
     @property
@@ -447,6 +509,13 @@ class Database:
                 f"through this pooler dates come in the style {style!r}, and fairchild reads ISO; nothing was done. "
                 "Reset DateStyle for the role and the database"
             )
+
+    def _configure_in_time(self, connection: psycopg.Connection[Any]) -> None:
+        """A thread of the pool that waited for a frozen server would be missing there."""
+        assert isinstance(connection, Timed)
+        connection.until = clock.now() + CONFIGURE_SECONDS
+        self._configure(connection)
+        connection.until = None
 
     def _look(self, connection: psycopg.Connection[Any]) -> str:
         """Learn, from the first connection, what is on the other side; the schema."""
@@ -488,7 +557,7 @@ class Database:
                     open=True,
                     max_lifetime=1800.0,
                     name="fairchild-pool",
-                    configure=self._configure,
+                    configure=self._configure_in_time,
                     check=_still_there,
                     kwargs={"autocommit": True},
                     reconnect_timeout=5.0,
@@ -497,26 +566,28 @@ class Database:
             return self._pool
 
     @contextmanager
-    def link(self, patience: float | None = None) -> Iterator[Link]:
-        """A connection of the pool for one use. Driver errors come out as ours.
-
-        ``patience``: seconds to wait for one while all are in use; then TookTooLong.
-        """
-        pool = None
+    def link(self) -> Iterator[Link]:
+        """A connection of the pool for one use, by the deadline of this thread. Driver errors come out as ours."""
+        pool, deadline = None, current.get()
         try:
             pool = self._current_pool()
-            connection = self._taken(pool, POOL_TIMEOUT if patience is None else patience)
+            connection = self._taken(pool, POOL_TIMEOUT if deadline is None else deadline.left)
             try:
                 with connection, _spoiled_closed(connection):
                     schema = self._look(connection)
-                    yield Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
+                    link = Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
+                    if deadline is None:
+                        yield link
+                    else:
+                        with _keeping(link, deadline):
+                            yield link
             finally:
                 pool.putconn(connection)
         except psycopg_pool.PoolClosed:  # the server was lost while this one waited for a connection
             self.check()
             raise DatabaseUnavailable("the connections were lost while one was waited for; nothing was sent") from None
         except psycopg_pool.PoolTimeout as error:
-            if patience is not None:
+            if deadline is not None:
                 raise TookTooLong(
                     f"all {self.config.pool_size} connections of this client were in use; nothing was sent"
                 ) from None
@@ -537,7 +608,8 @@ class Database:
             try:
                 return pool.getconn(max(0.0, min(DOUBT_SECONDS, deadline - time.monotonic())))
             except psycopg_pool.PoolTimeout:
-                self.check()
+                if current.get() is None or time.monotonic() < deadline:
+                    self.check()
                 if time.monotonic() >= deadline:
                     raise
 
@@ -590,10 +662,10 @@ if hasattr(os, "register_at_fork"):
 def _through(gate: Gate) -> type[psycopg.Connection[Any]]:
     """Connections that are made through a gate."""
 
-    class Gated(psycopg.Connection[Any]):
+    class Gated(Timed):
         @classmethod
         def connect(cls, *args: Any, **kwargs: Any) -> Any:
-            return gate.connect(lambda: psycopg.Connection.connect(*args, **kwargs))
+            return gate.connect(lambda: Timed.connect(*args, **kwargs))
 
     return Gated
 

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import psycopg
 
+from fairchild import clock
+
 T = TypeVar("T")
 
 FIRST_PAUSE = 0.05
@@ -39,11 +41,14 @@ class Gate:
         self._next = 0.0
         self._trying = False
 
-    def connect(self, attempt: Callable[[], T]) -> T:
-        """What ``attempt`` makes. Raises psycopg.OperationalError when it, or another thread's meanwhile, failed."""
+    def connect(self, attempt: Callable[[], T], until: float | None = None) -> T:
+        """What ``attempt`` makes. Raises psycopg.OperationalError when it, or another thread's meanwhile, failed.
+
+        ``until``: by ``clock.now()``, when to wait no longer for another thread's.
+        """
         if self._pid != os.getpid():  # whoever tried before a fork tries in another process
             self._shut(os.getpid())
-        chosen = self._wait()
+        chosen = self._wait(until)
         error: psycopg.OperationalError | None = None
         answered = False
         try:
@@ -56,13 +61,17 @@ class Gate:
             self._note(chosen, answered, error)
         return made
 
-    def _wait(self) -> bool:
+    def _wait(self, until: float | None) -> bool:
         """Until this thread may try; whether it is the only one. Raises what another one's attempt came to."""
         with self._changed:
             seen = self._failures
             while self._failures and (self._trying or self._next > time.monotonic()):
-                self._changed.wait(None if self._trying else self._next - time.monotonic())
-                if self._failures > seen:
+                pause = None if self._trying else self._next - time.monotonic()
+                if until is not None:
+                    left = until - clock.now()
+                    pause = left if pause is None else min(left, pause)
+                self._changed.wait(pause)
+                if self._failures > seen or (until is not None and until <= clock.now()):
                     raise type(self._error)(str(self._error))
             self._trying = self._failures > 0
             return self._trying

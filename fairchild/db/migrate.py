@@ -29,6 +29,7 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fairchild.config import hide_password
+from fairchild.db import deadline
 from fairchild.db.statement import NAMES, quote
 from fairchild.errors import DatabaseUnavailable, SchemaError, StoreError
 
@@ -303,8 +304,12 @@ def _connect(conninfo: str) -> psycopg.Connection[Any]:
     dsn = make_conninfo(
         "", **{"connect_timeout": "10", "client_encoding": "UTF8", "application_name": "fairchild:migrate", **given}
     )
+    given_time = deadline.current.get()
+    if given_time is not None:
+        dsn = make_conninfo(dsn, connect_timeout=deadline.CONNECT_SECONDS)
     try:
-        connection = psycopg.connect(dsn, prepare_threshold=None)
+        connection = deadline.Timed.connect(dsn, prepare_threshold=None)
+        connection.until = None if given_time is None else given_time.until + deadline.GRACE_SECONDS
     except psycopg.Error as error:
         raise DatabaseUnavailable(
             f"the database cannot be reached: {_one_line(error, str(given.get('password') or ''))}"

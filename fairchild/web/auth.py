@@ -363,9 +363,16 @@ def _rights(answer: Answer, right: str) -> frozenset[str]:
     return given | {VIEW} if given else given
 
 
-def _secret() -> str | None:
+def has_token(headers: Mapping[str, str]) -> bool:
+    """Whether a request with these headers names an API token, known or not."""
+    secret = _secret(headers)
+    return secret is not None and secret.startswith(PREFIX)
+
+
+def _secret(headers: Any = None) -> str | None:
     """The secret that this request carries: a bearer token, or the password of basic authentication."""
-    kind, _, rest = request.headers.get("Authorization", "").partition(" ")
+    given = request.headers if headers is None else headers
+    kind, _, rest = given.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return rest.strip()
     if kind.lower() == "basic":

@@ -25,6 +25,7 @@ log = logging.getLogger("fairchild.web")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 READ_SECONDS = 2.0
+WRITE_SECONDS = 5.0
 MAX_LIMIT = 200
 Schema = dict[str, Any]
 View = Callable[..., Any]
@@ -109,7 +110,8 @@ class Api:
                     with self.fc.reading_within(READ_SECONDS):
                         value = view(**parts)
                 else:
-                    value = view(**parts)
+                    with self.fc.writing_within(WRITE_SECONDS):
+                        value = view(**parts)
                 return as_json(value, operation.status)
 
             run.__name__ = view.__name__

@@ -12,6 +12,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from fairchild.errors import (
     ArgumentProblems,
     DatabaseUnavailable,
+    OutcomeUnknown,
     SchemaError,
     StoreError,
     TookTooLong,
@@ -79,6 +80,16 @@ def describe(error: Exception) -> Problem:
         return Problem(422, str(error), errors=errors)
     if isinstance(error, UsageError):
         return Problem(422, str(error))
+    if isinstance(error, StoreError) and error.unknown:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return Problem(
+            503, "the database did not answer, and whether this was done is not known; look before you retry"
+        )
+    if isinstance(error, OutcomeUnknown):
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return Problem(503, str(error), job_id=str(error.job_id))
+    if isinstance(error, TookTooLong) and request.method not in ("GET", "HEAD"):
+        return Problem(503, f"{error}; try again")
     if isinstance(error, TookTooLong):
         return Problem(503, "this took too long and was broken off; narrow the filter, or try again")
     if isinstance(error, DatabaseUnavailable):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,6 +12,7 @@ from flask import Flask
 from fairchild.client import Fairchild
 from fairchild.errors import ConfigError
 from fairchild.web import create_blueprint
+from fairchild.web.arrivals import MOST, Arrivals
 from fairchild.web.auth import add_headers, is_loopback
 
 THREADS = 32
@@ -42,9 +45,7 @@ def serve(app: Flask, host: str, port: int, threads: int = THREADS) -> None:
     if find_spec("gunicorn") is not None and find_spec("fcntl") is not None:
         _by_gunicorn(app, host, port, threads)
     elif find_spec("waitress") is not None:
-        import waitress  # noqa: PLC0415 - optional
-
-        waitress.serve(app, host=host, port=port, threads=threads, ident="fairchild")
+        _by_waitress(app, host, port, threads)
     else:
         raise ConfigError("serving the pages needs a server: pip install 'fairchild[ui]'")
 
@@ -62,6 +63,10 @@ def _by_gunicorn(app: Flask, host: str, port: int, threads: int) -> None:
         "timeout": 60,
         "graceful_timeout": 5,
         "control_socket_disable": True,
+        # Who has come over a connection once may be slow the next time.
+        "keepalive": 0,
+        "worker_connections": threads + MOST,
+        "post_worker_init": _hear_first,
     }
 
     class Server(BaseApplication):  # type: ignore[misc]
@@ -74,3 +79,23 @@ def _by_gunicorn(app: Flask, host: str, port: int, threads: int) -> None:
             return app
 
     Server().run()
+
+
+def _hear_first(worker: Any) -> None:
+    """The listeners of gunicorn's worker give it connections with a request."""
+    worker.sockets = [Arrivals(each).start() for each in worker.sockets]
+
+
+def _by_waitress(app: Flask, host: str, port: int, threads: int) -> None:
+    import waitress  # noqa: PLC0415 - optional
+
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    families = {family: address for family, _, _, _, address in reversed(found)}
+    listeners: list[Any] = [
+        Arrivals(socket.create_server(address[:2], family=family)).start() for family, address in families.items()
+    ]
+    waitress.serve(
+        app, sockets=listeners, threads=threads, ident="fairchild", connection_limit=threads + 2 * MOST,
+        channel_timeout=10, cleanup_interval=2,
+        asyncore_use_poll=hasattr(select, "poll"),
+    )  # fmt: skip

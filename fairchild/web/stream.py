@@ -18,6 +18,8 @@ from fairchild.web.shapes import TEXT
 SLOTS = 4
 LASTS_SECONDS = 600.0
 """Then the stream ends and the client comes again with what it has seen, perhaps elsewhere."""
+LOOK_SECONDS = 5.0
+"""For one look; a stream must not wait for a frozen database with a thread of the host."""
 QUIET_POLLS = 20
 """Empty polls after which a comment keeps the connection, and shows whether the other side is there."""
 AFTER: dict[str, Schema] = {"after": {"type": "integer", "minimum": 0}}
@@ -56,7 +58,18 @@ def events_after(api: Api, query: dict[str, Any]) -> Iterator[dict[str, Any] | N
     given = request.headers.get("Last-Event-ID")
     if given is not None and not (given.isascii() and given.isdigit() and len(given) < 19):
         raise Problem(422, "Last-Event-ID is none of this stream")
-    return api.fc.listen(after=query.get("after") if given is None else int(given), timeout=LASTS_SECONDS)
+    events = api.fc.listen(after=query.get("after") if given is None else int(given), timeout=LASTS_SECONDS)
+    return _in_time(api, events)
+
+
+def _in_time(api: Api, events: Iterator[dict[str, Any] | None]) -> Iterator[dict[str, Any] | None]:
+    while True:
+        try:
+            with api.fc.reading_within(LOOK_SECONDS):
+                event = next(events)
+        except StopIteration:
+            return
+        yield event
 
 
 def _messages(events: Iterator[dict[str, Any] | None]) -> Iterator[str]:

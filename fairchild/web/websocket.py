@@ -64,6 +64,7 @@ def _tell(environ: dict[str, Any], events: Iterable[dict[str, Any] | None]) -> N
     from wsproto.utilities import ProtocolError  # noqa: PLC0415
 
     taken: socket.socket = next(environ[name] for name in _SOCKETS if name in environ)
+    getattr(taken, "go_on", bool)()  # where a server of ours has heard the request and no more
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STUCK_SECONDS, 0))
     accept: Any = Server.accept  # its annotations know less than it takes
     gone = (ConnectionClosed, ConnectionError, ProtocolError, OSError)

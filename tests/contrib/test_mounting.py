@@ -52,6 +52,7 @@ def test_it_is_mounted_under_a_dispatcher(app: App) -> None:
 
 
 DJANGO = """
+import sys
 import django
 from django.conf import settings
 
@@ -63,48 +64,159 @@ settings.configure(
         "django.contrib.sessions.middleware.SessionMiddleware", "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
+    FAIRCHILD=OPTIONS,
 )
 django.setup()
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.test import Client
 
 call_command("migrate", verbosity=0)
-User.objects.create_superuser("ada", password="x")
-User.objects.create_user("bob", password="x", is_staff=True)
+job = ContentType.objects.create(app_label="fairchild", model="job")
+may = {
+    name: Permission.objects.create(codename=f"{name}_job", content_type=job, name=name) for name in ("view", "change")
+}
 
-client = Client(enforce_csrf_checks=True)
-assert client.get("/ops/fairchild/api/stats").status_code == 401
-assert client.get("/ops/fairchild/readyz").status_code == 403
-assert client.get("/ops/fairchild/readyz", headers={"Host": "localhost"}).status_code == 200
-assert client.get("/ops/fairchild/jobs").headers["Location"].startswith("/accounts/login/?next=/ops/fairchild/jobs")
 
-client.force_login(User.objects.get(username="bob"))
-assert client.get("/ops/fairchild/api/stats").status_code == 403
+def user(name, *permissions, **kinds):
+    made = User.objects.create_user(name, password="x", **kinds)
+    made.user_permissions.set([may[each] for each in permissions])
+    return made
 
-client.force_login(User.objects.get(username="ada"))
-answer = client.get("/ops/fairchild/api/stats")
-assert answer.status_code == 200, answer.content
-assert answer.headers["Cache-Control"] == "no-store"
-assert client.get("/ops/fairchild/api/openapi.json").json()["servers"] == [{"url": "/ops/fairchild"}]
-pause = "/ops/fairchild/api/queues/mail/pause"
-assert client.post(pause, headers={"Sec-Fetch-Site": "cross-site"}).status_code in (403, 415)
-made = client.post(pause, data="{}", content_type="application/json", headers={"Sec-Fetch-Site": "same-origin"})
-assert made.status_code == 200, made.content
-assert made.json()["paused"]
-entry = client.get("/ops/fairchild/api/audit").json()["entries"][0]
-assert (entry["who"], entry["target"]) == ("ada", "mail"), entry
-print("served")
+
+def login(name):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.get(username=name))
+    return client
+
+
+user("ada", is_superuser=True)
+user("bob", is_staff=True)
+user("cid", "view", is_staff=True)
+user("dan", "view", "change", is_staff=True)
+user("eve", "view", "change")
+BASE = "/ops/fairchild"
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+def post(client, path, **options):
+    return client.post(BASE + path, data="{}", content_type="application/json", headers=SAME, **options)
 """
 
+USERS = """
+nobody = Client(enforce_csrf_checks=True)
+for path in ("/api/stats", "/metrics", "/health"):
+    answer = nobody.get(BASE + path)
+    assert answer.status_code == 401, (path, answer.status_code)
+    assert "WWW-Authenticate" in answer.headers
+assert nobody.get(BASE + "/api/stats").headers["Content-Type"] == "application/problem+json"
+assert post(nobody, "/api/queues/mail/pause").status_code == 401
+assert nobody.get(BASE + "/readyz").status_code == 403
+assert nobody.get(BASE + "/readyz", headers={"Host": "localhost"}).status_code == 200
+for path in ("", "/jobs"):
+    assert nobody.get(f"{BASE}{path or '/'}").headers["Location"].startswith(f"/accounts/login/?next={BASE}{path}")
 
-def test_it_is_mounted_in_django_and_guarded_by_its_users(app: App, tmp_path: Path) -> None:
+for name, looks, operates, administers in (
+    ("ada", 200, 200, 200), ("bob", 403, 403, 403), ("cid", 200, 403, 403), ("dan", 200, 200, 403),
+    ("eve", 403, 403, 403),
+):
+    client = login(name)
+    for path in ("/api/stats", "/jobs", "/metrics"):
+        assert client.get(BASE + path).status_code == looks, (name, path)
+    assert post(client, "/api/queues/mail/pause").status_code == operates, name
+    assert client.get(BASE + "/api/audit").status_code == administers, name
+
+client = login("ada")
+answer = client.get(BASE + "/api/stats")
+assert answer.headers["Cache-Control"] == "no-store"
+assert client.get(BASE + "/api/openapi.json").json()["servers"] == [{"url": BASE}]
+pause = BASE + "/api/queues/mail/pause"
+assert client.post(pause, headers={"Sec-Fetch-Site": "cross-site"}).status_code in (403, 415)
+entry = client.get(BASE + "/api/audit").json()["entries"][0]
+assert (entry["who"], entry["target"]) == ("dan", "mail"), entry
+assert client.get(BASE + "/api/stream").status_code == 404
+"""
+
+NAMES = """
+from urllib.parse import quote
+
+client = login("ada")
+for name in ("caf\u00e9", "\u65e5\u672c", "a b", "a%b"):
+    paused = post(client, f"/api/queues/{quote(name, safe='')}/pause")
+    assert paused.status_code == 200, (name, paused.content)
+    assert (paused.json()["name"], paused.json()["paused"]) == (name, True)
+    page = client.get(f"{BASE}/queues/{quote(name)}")
+    assert page.status_code == 200, name
+names = {each["name"] for each in client.get(BASE + "/api/queues").json()["queues"]}
+assert names == {"caf\u00e9", "\u65e5\u672c", "a b", "a%b"}, names
+# The mount itself may have such a name.
+other = "/" + quote("caf\u00e9") + "/fairchild"
+assert client.get(other + "/api/openapi.json").json()["servers"] == [{"url": "/caf\u00e9/fairchild"}]
+"""
+
+TOKENS = """
+from base64 import b64encode
+
+from fairchild import Fairchild
+
+token, secret = Fairchild().tokens.create("grafana", ["view"])
+nobody = Client(enforce_csrf_checks=True)
+basic = "Basic " + b64encode(f"any:{secret}".encode()).decode()
+for given in (f"Bearer {secret}", basic):
+    for path in ("/api/stats", "/metrics", "/jobs", "/health"):
+        answer = nobody.get(BASE + path, headers={"Authorization": given})
+        assert answer.status_code in (200, 503), (path, answer.content)
+wrong = nobody.get(BASE + "/api/stats", headers={"Authorization": "Bearer fct_wrong"})
+assert (wrong.status_code, wrong.headers["Content-Type"]) == (401, "application/problem+json")
+assert nobody.get(BASE + "/metrics", headers={"Authorization": "Bearer fct_wrong"}).status_code == 401
+assert nobody.get(BASE + "/metrics", headers={"Authorization": "Bearer other"}).status_code == 401
+denied = nobody.post(
+    BASE + "/api/queues/mail/pause", data="{}", content_type="application/json",
+    headers={"Authorization": f"Bearer {secret}"},
+)
+assert denied.status_code == 403, denied.content
+"""
+
+SETTINGS = """
+from fairchild import Fairchild
+
+job = Fairchild().enqueue("shop.a", {"note": "private"})
+client = login("ada")
+assert client.get(f"{BASE}/api/jobs/{job.id}", headers={"Host": "testserver"}).status_code == 400
+local = {"Host": "localhost"}
+assert client.get(f"{BASE}/api/jobs/{job.id}", headers=local).json()["args"] == {"note": "hidden"}
+assert post(client, "/api/queues/mail/pause", HTTP_HOST="localhost").status_code == 200
+assert client.get(BASE + "/api/audit", headers=local).json()["entries"][0]["who"] == "person 1"
+stream = client.get(BASE + "/api/stream", headers=local)
+assert (stream.status_code, stream.headers["Content-Type"][:17]) == (200, "text/event-stream")
+assert b"retry" in next(iter(stream.streaming_content))
+assert client.get(BASE + "/api/stream", headers=local).status_code == 503
+stream.close()
+again = client.get(BASE + "/api/stream", headers=local)
+assert again.status_code == 200
+again.close()
+"""
+OPTIONS = """{
+    "HOSTS": ["localhost"], "STREAMS": 1, "WHO": "site_urls.who", "REDACT": "site_urls.redact",
+}"""
+
+
+@pytest.mark.parametrize(
+    ("test", "options"), [(USERS, "{}"), (NAMES, "{}"), (TOKENS, "{}"), (SETTINGS, OPTIONS)],
+    ids=["users", "names", "tokens", "settings"],
+)  # fmt: skip
+def test_it_is_mounted_in_django_and_guarded_by_its_users(app: App, tmp_path: Path, test: str, options: str) -> None:
     (tmp_path / "site_urls.py").write_text(
         "from django.urls import include, path\n"
-        'urlpatterns = [path("ops/fairchild/", include("fairchild.contrib.django.urls"))]\n'
+        "def who(request): return f'person {request.user.pk}'\n"
+        "def redact(job): return {**job, 'args': {'note': 'hidden'}}\n"
+        'mounted = include("fairchild.contrib.django.urls")\n'
+        'urlpatterns = [path("ops/fairchild/", mounted), path("caf\u00e9/fairchild/", mounted)]\n',
+        encoding="utf-8",
     )
-    (tmp_path / "site_test.py").write_text(DJANGO)
+    (tmp_path / "site_test.py").write_text(DJANGO.replace("OPTIONS", options) + test + "\nprint('served')\n")
     done = subprocess.run(
         [sys.executable, "site_test.py"],
         cwd=tmp_path,

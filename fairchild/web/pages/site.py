@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import wraps
@@ -28,9 +29,9 @@ from fairchild.rules.query import RETRYING
 from fairchild.web import charts, problems, words
 from fairchild.web.api import METHODS, nothing_here
 from fairchild.web.assets import Assets
-from fairchild.web.auth import PUBLIC, Gate
+from fairchild.web.auth import PUBLIC, SAFE_METHODS, Gate
 from fairchild.web.fragments import Shared, digest
-from fairchild.web.operations import Api
+from fairchild.web.operations import READ_SECONDS, WRITE_SECONDS, Api
 from fairchild.web.pages.json_text import tokens
 from fairchild.web.problems import Problem
 
@@ -39,7 +40,6 @@ log = logging.getLogger("fairchild.web")
 RIGHTS_SHOWN = (
     "jobs:retry", "jobs:cancel", "jobs:delete", "jobs:insert", "queues:pause", "workers:control", "payload:read",
 )  # fmt: skip
-READ_SECONDS = 2.0
 _PASSING = ("_live", "did", "n")
 """Parameters that no link takes along."""
 LIVE_SECONDS = 1.0
@@ -165,7 +165,7 @@ class Site:
             @wraps(view)
             def guarded(**values: Any) -> AnyResponse:
                 try:
-                    with self.fc.reading_within(READ_SECONDS):
+                    with self._in_time():
                         if "_live" in request.args and request.method == "GET":
                             return self._fragments(view, values)
                         shown = view(**values)
@@ -179,6 +179,11 @@ class Site:
             return view
 
         return add
+
+    def _in_time(self) -> AbstractContextManager[None]:
+        if request.method in SAFE_METHODS:
+            return self.fc.reading_within(READ_SECONDS)
+        return self.fc.writing_within(WRITE_SECONDS)
 
     # What templates and views ask for
 
