@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fairchild.db import insight, shape
-from fairchild.db.insight import Coming, ErrorGroup, Server, TableFacts
+from fairchild.db.insight import Coming, ErrorGroup, Menu, Server, TableFacts
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
 
-__all__ = ["Coming", "ErrorGroup", "Insight", "Server", "TableFacts"]
+__all__ = ["Coming", "ErrorGroup", "Insight", "Menu", "Server", "TableFacts"]
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
@@ -26,6 +26,10 @@ class Insight:
     def now(self) -> datetime:
         """The time by the database's clock."""
         return self._client.ask(insight.database_time)
+
+    def menu(self, most: int) -> Menu:
+        """How many workflows (up to ``most`` and one more), workers, kinds of errors and known tasks there are."""
+        return self._client.ask(lambda link: insight.menu(link, most))
 
     def errors(self) -> list[ErrorGroup]:
         """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""

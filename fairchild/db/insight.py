@@ -65,6 +65,43 @@ SELECT relname, greatest(n_live_tup, 0), n_dead_tup, pg_total_relation_size(reli
 )
 
 
+# The menu of the pages, four times a minute in each process. Workflows by a loose scan of fairchild_jobs_by_workflow,
+# the newest failures by fairchild_jobs_by_reason; sessions and their catalogues are few.
+MENU = Sql(
+    "menu",
+    f"""
+WITH RECURSIVE w AS (
+  (SELECT workflow_id AS id, 1 AS n FROM {{jobs}} WHERE parent_id IS NOT NULL ORDER BY workflow_id DESC LIMIT 1)
+  UNION ALL
+  SELECT (SELECT workflow_id FROM {{jobs}}
+           WHERE parent_id IS NOT NULL AND workflow_id < w.id ORDER BY workflow_id DESC LIMIT 1), w.n + 1
+    FROM w WHERE w.id IS NOT NULL AND w.n <= %(most)s::int),
+failed AS MATERIALIZED (
+  SELECT task, errors -> -1 AS error FROM {{jobs}}
+   WHERE reason IS NOT NULL AND state = 'failed' ORDER BY id DESC LIMIT {ERRORS_READ}),
+living AS MATERIALIZED (
+  SELECT catalog FROM {{sessions}}
+   WHERE state IN ('running', 'paused', 'draining')
+     AND beat_at > statement_timestamp() - make_interval(secs => lease_seconds))
+SELECT (SELECT count(id) FROM w)::int, (SELECT count(*) FROM living)::int,
+       (SELECT count(DISTINCT {FINGERPRINT.format(error="error", task="task")}) FROM failed)::int,
+       (SELECT count(DISTINCT t ->> 'name') FROM {{catalogs}} c CROSS JOIN jsonb_array_elements(c.schemas) t
+         WHERE c.hash IN (SELECT catalog FROM living))::int,
+       split_part(current_setting('server_version'), ' ', 1)""",
+)
+
+
+class Menu(NamedTuple):
+    """How many there are of what no counter counts. ``workflows`` is at most one more than was asked for."""
+
+    workflows: int
+    workers: int
+    errors: int
+    tasks: int
+    server: str
+    """PostgreSQL's version."""
+
+
 class ErrorGroup(NamedTuple):
     """Failed jobs that ended by the same error, as rules/fingerprint.py says what that is."""
 
@@ -121,6 +158,11 @@ def database_time(link: Link) -> datetime:
     """Now, by the clock that decides."""
     moment: datetime = link.rows(DATABASE_TIME)[0][0]
     return moment
+
+
+def menu(link: Link, most: int) -> Menu:
+    """What the menu says; workflows are counted up to ``most`` and one more."""
+    return Menu(*link.rows(MENU, {"most": most})[0])
 
 
 def error_groups(link: Link, fingerprint: str | None = None) -> list[ErrorGroup]:

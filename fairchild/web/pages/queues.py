@@ -41,7 +41,7 @@ def add_to(site: Site) -> None:
         else:
             raise Problem(422, "say what to do: pause or resume")
         site.audit(f"queues:{action}", name, 1)
-        return site.done(f"{action}d", 1, "queue", name=name)
+        return site.done(f"{action}d", 1, "queue", among="queues", name=name)
 
 
 def _queues(site: Site) -> list[Queue]:

@@ -73,7 +73,7 @@ def _add_control(site: Site, name: str, did: str, door: Callable[[UUID], object]
         except UnknownWorker:
             raise Problem(409, f"this worker is {worker['shade'].word}; nothing was asked of it") from None
         site.audit(f"workers:{name}", f"{worker['name']} {worker['id']}", 1)
-        return site.done(f"worker-{did}", 1, "worker", id=worker["id"])
+        return site.done(f"worker-{did}", 1, "worker", among="workers", id=worker["id"])
 
     view.__name__ = f"page_worker_{name}"
     site.page(f"/workers/<id>/{name}", "workers:control", methods=("POST",))(view)
