@@ -26,7 +26,7 @@ from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, migrate, notes, prune, search
+from fairchild.db import browse, control, journal, marks, migrate, notes, prune, search
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
@@ -253,6 +253,8 @@ class Fairchild(Overview):
 
     def pending_migrations(self) -> list[str]:
         """The migrations that ``install()`` would apply, oldest first. Raises SchemaError for a newer database."""
+        if read_deadline.get() is not None:  # with whoever reads pages: in their time, on their connections
+            return self.ask(migrate.pending_on)
         return migrate.pending(self.database.conninfo, self.config.schema)
 
     def damaged_indexes(self) -> list[str]:
@@ -838,6 +840,8 @@ class Fairchild(Overview):
                 page, last = prune.prune_page(link, after, age, wanted)
             deleted += page
             if last is None:
+                with self.database.link() as link:
+                    marks.set_mark(link, "prune", deleted)
                 return deleted
             after = last
 
