@@ -16,7 +16,7 @@ from fairchild.client.insight import ErrorGroup
 from fairchild.client.workflows import Workflow
 from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError, WorkerSilent
 from fairchild.job import LEVELS, JobState
-from fairchild.rules.fingerprint import without_details
+from fairchild.rules.fingerprint import FINGERPRINT, without_details
 from fairchild.web import openapi, shapes
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
 from fairchild.web.bulk import bulk_change, in_batches
@@ -311,6 +311,25 @@ def _whole(api: Api) -> None:
         """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
         return {"errors": [_shown_error(api.gate, each) for each in fc.insight.errors()]}
 
+    def known_error(fingerprint: str) -> str:
+        if not FINGERPRINT.fullmatch(fingerprint):
+            raise Problem(404, "this is not the fingerprint of an error")
+        return fingerprint
+
+    @api.add("POST", "/api/errors/{fingerprint}/mute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
+    def mute_error(fingerprint: str) -> Any:
+        """Leave an error out of what needs attention, also if more jobs fail by it."""
+        fc.insight.mute(known_error(fingerprint), api.gate.who())
+        api.note("mute error", fingerprint)
+        return {"fingerprint": fingerprint, "muted": True}
+
+    @api.add("POST", "/api/errors/{fingerprint}/unmute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
+    def unmute_error(fingerprint: str) -> Any:
+        """Undo that."""
+        fc.insight.unmute(known_error(fingerprint))
+        api.note("unmute error", fingerprint)
+        return {"fingerprint": fingerprint, "muted": False}
+
     @api.add(
         "GET",
         "/api/audit",
@@ -359,7 +378,7 @@ def _queues(api: Api) -> None:
     @api.add("POST", "/api/queues/{name}/pause", "queues:pause", refusals=(404,), answer=named("Queue"))
     def pause_queue(name: str) -> Any:
         """Let nobody take jobs from a queue; what runs goes on."""
-        fc.queues.pause(checked(name))
+        fc.queues.pause(checked(name), api.gate.who())
         api.note("pause queue", name)
         return fc.queues.get(name)
 
@@ -380,7 +399,12 @@ def _workers(api: Api) -> None:
     @api.add("GET", "/api/workers", VIEW, answer=shapes.WORKERS)
     def workers() -> Any:
         """The workers, those that are over last."""
-        return {"workers": fc.worker_sessions()}
+        found = fc.worker_sessions()
+        if not api.gate.allows("payload:read"):
+            for each in found:
+                if each["vitals"].get("error"):
+                    each["vitals"]["error"]["text"] = None
+        return {"workers": found}
 
     def change(id: str, did: str, door: Callable[[UUID], list[Any]]) -> Any:
         try:

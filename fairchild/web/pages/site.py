@@ -28,7 +28,7 @@ from fairchild.job import Job
 from fairchild.rules.query import RETRYING
 from fairchild.web import charts, problems, words
 from fairchild.web.assets import Assets
-from fairchild.web.auth import PUBLIC, Gate
+from fairchild.web.auth import PUBLIC, SAFE_METHODS, Gate
 from fairchild.web.fragments import Shared, digest
 from fairchild.web.operations import Api
 from fairchild.web.pages.json_text import tokens
@@ -37,7 +37,8 @@ from fairchild.web.problems import Problem
 log = logging.getLogger("fairchild.web")
 
 RIGHTS_SHOWN = (
-    "jobs:retry", "jobs:cancel", "jobs:delete", "jobs:insert", "queues:pause", "workers:control", "payload:read",
+    "jobs:retry", "jobs:cancel", "jobs:edit", "jobs:delete", "jobs:insert", "queues:pause", "workers:control",
+    "payload:read",
 )  # fmt: skip
 READ_SECONDS = 2.0
 _PASSING = ("_live", "did", "n", "at")
@@ -80,6 +81,8 @@ DONE = {
     "paused": ("queue paused", "queues paused"),
     "resumed": ("queue resumed", "queues resumed"),
     "asked": ("worker asked where its threads are", "workers asked where their threads are"),
+    "muted": ("error muted", "errors muted"),
+    "unmuted": ("error shown again", "errors shown again"),
     "worker-paused": ("worker asked to take no more jobs", "workers asked to take no more jobs"),
     "worker-resumed": ("worker asked to take jobs again", "workers asked to take jobs again"),
     "worker-stopped": ("worker asked to finish its jobs and stop", "workers asked to finish their jobs and stop"),
@@ -112,9 +115,12 @@ class Shell:
     """By page, the number beside its name."""
     server: str = ""
     """PostgreSQL's version."""
+    away: bool = False
+    """The database does not answer at all."""
 
 
 NOTHING = Shell(None, {}, timedelta())
+AWAY = replace(NOTHING, away=True)
 
 
 View = Callable[..., "Shown | AnyResponse"]
@@ -229,7 +235,7 @@ class Site:
                 g.fairchild_shell = self._shell.get("shell", self._read_shell)
             except StoreError as error:
                 log.warning("the menu is shown without counts: %s", error)
-                g.fairchild_shell = NOTHING
+                g.fairchild_shell = AWAY if isinstance(error, DatabaseUnavailable) else NOTHING
         shell: Shell = g.fairchild_shell
         return shell
 
@@ -354,11 +360,13 @@ class Site:
 
     def _around(self, problem: Problem, away: bool) -> dict[str, Any]:
         """What stands around an error; nothing does for those who may see no page."""
-        if problem.code in (400, 401):  # 400: it came under a name that nobody is served under
+        writes = request.method not in SAFE_METHODS
+        # 400: it came under a name that nobody is served under. 403: who may not write is not asked what they may read.
+        if problem.code in (400, 401) or (problem.code == 403 and writes):
             return {"layout": "fairchild/bare.html"}
         with self.fc.reading_within(SHELL_PATIENCE):
             if away:
-                g.fairchild_shell = NOTHING
+                g.fairchild_shell = AWAY
             try:
                 if self.gate.allows("view"):
                     return {"layout": "fairchild/base.html", **self._common()}
