@@ -23,7 +23,7 @@ from fairchild.web.bulk import bulk_change, in_batches
 from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, invalid, read_id
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
-from fairchild.web.shapes import named
+from fairchild.web.shapes import MAX_AGE, named
 
 MAX_BULK = 10_000
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
@@ -343,10 +343,13 @@ def _whole(api: Api) -> None:
         cursor = entries[-1].id if len(entries) == query["limit"] else None
         return {"entries": [each._asdict() for each in entries], "cursor": cursor}
 
-    @api.add("GET", "/health", VIEW, answer=shapes.HEALTH, also={503: shapes.HEALTH})
-    def health() -> Any:
-        """Whether jobs can run: the database, its tables, workers, the job that has waited longest."""
-        checks = fc.health()
+    @api.add("GET", "/health", VIEW, query=MAX_AGE, answer=shapes.HEALTH, also={503: shapes.HEALTH})
+    def health(query: dict[str, Any]) -> Any:
+        """Whether jobs can run: the database, its tables, workers, the job that has waited longest, and more.
+
+        503 if a check fails; warnings do not. ``max_age``: the seconds for which an available job may wait.
+        """
+        checks = fc.health(max_age=query.get("max_age"))
         good = all(check["ok"] for check in checks.values())
         for name, detail in AWAY.items():  # what the database said may name hosts and users
             if name in checks and not checks[name]["ok"]:

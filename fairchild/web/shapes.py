@@ -43,6 +43,8 @@ COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
 """By state."""
 ANY: Schema = {}
 OK = shape(ok=FLAG)
+MAX_AGE: dict[str, Schema] = {"max_age": {"type": "integer", "minimum": 1}}
+"""The query of health checks: how many seconds an available job may wait."""
 
 _PROGRESS = {"counts": COUNTS, "total": COUNT, "progress": {"type": "number", "minimum": 0, "maximum": 1}}
 _SPENT = shape(
@@ -84,7 +86,8 @@ TASKS = shape(tasks=many(_TASK))
 ERRORS = shape(errors=many(_ERROR))
 STACKS = shape(id=ID, worker=TEXT, hostname=TEXT, pid=WHOLE, asked_at=TIME, at=or_null(TIME), threads=many(_THREAD))
 AUDIT = shape(entries=many(_ENTRY), cursor=or_null(COUNT))
-HEALTH = shape(ok=FLAG, checks={"type": "object", "additionalProperties": shape(ok=FLAG, detail=TEXT)})
+_CHECK = shape(ok=FLAG, level={"type": "string", "enum": ["ok", "warn", "fail"]}, detail=TEXT, do=TEXT)
+HEALTH = shape(ok=FLAG, checks={"type": "object", "additionalProperties": _CHECK})
 QUEUES = shape(queues=many(named("Queue")))
 WORKERS = shape(workers=many(named("Worker")))
 WORKFLOWS = shape(workflows=many(shape(root=named("Job"), **_PROGRESS)), cursor=or_null(ID))

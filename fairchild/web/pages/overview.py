@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from flask import request
 
+from fairchild.client.health import OPEN_TOO_LONG, upkeep_behind
 from fairchild.client.insight import Coming, Trouble
 from fairchild.web import charts, words
 from fairchild.web.pages.errors import listed
@@ -25,8 +26,6 @@ WAITS_SHOWN = 360
 MOST_QUEUES = 8
 MOST_ERRORS = 6
 MOST_BANNERS = 3
-OPEN_TOO_LONG = timedelta(minutes=5)
-UPKEEP_LATE = timedelta(minutes=10)
 _NOTHING_COMES = Coming(0, 0, None, None)
 _NO_TROUBLE = Trouble(None, None, 0.0)
 
@@ -179,14 +178,13 @@ def _unserved(site: Site, lost: Sequence[Queue]) -> Banner | None:
 
 
 def _upkeep(site: Site, workers: Sequence[Mapping[str, Any]], trouble: Trouble, now: datetime) -> Banner | None:
-    started = min((each["started_at"] for each in at_work(workers)), default=None)
-    done = trouble.upkeep_at or started
-    if started is None or done is None or now - max(started, done) < UPKEEP_LATE:
+    since = upkeep_behind(workers, trouble, now)
+    if since is None:
         return None
     return Banner(
         "failed",
         "Workers are at work, but none keeps the store in order: the history is behind, for",
-        since=done,
+        since=since,
         end=". Their logs say why.",
         href=site.url("workers"),
         link="Show workers",

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 AT_WORK = ("running", "paused", "draining")
 DEPLOYING = timedelta(minutes=10)
 """For so long a deploy may take; then two versions beside each other are worth a word."""
-SKEWED_SECONDS = 2.0
-"""By which a clock may differ before it is worth a word: the time of a beat's way is in it."""
 
 
 class Versions(NamedTuple):
@@ -54,9 +52,3 @@ def deployed_at(workers: Iterable[Mapping[str, Any]]) -> datetime | None:
         if each["state"] in AT_WORK:
             living.add(release)
     return max((first[each] for each in living), default=None)
-
-
-def clock_ahead(worker: Mapping[str, Any]) -> float | None:
-    """By how many seconds a worker's clock was ahead of the database's at its last beat; the way of it included."""
-    clock = worker["vitals"].get("clock")
-    return None if clock is None else float(clock) - worker["beat_at"].timestamp()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flask import request
 
+from fairchild.client.health import SKEWED_SECONDS, clock_ahead
 from fairchild.client.insight import Server, TableFacts
 from fairchild.web.pages.parts import Parts
 from fairchild.web.pages.site import Shown, Site
-from fairchild.web.pages.state_of_workers import SKEWED_SECONDS, at_work, clock_ahead
+from fairchild.web.pages.state_of_workers import at_work
 from fairchild.web.problems import Problem
 
 ENTRIES = 50

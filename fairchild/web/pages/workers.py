@@ -10,12 +10,13 @@ from uuid import UUID
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
+from fairchild.client.health import SKEWED_SECONDS, clock_ahead
 from fairchild.errors import UnknownWorker
 from fairchild.web import words
 from fairchild.web.pages import stacks
 from fairchild.web.pages.parts import Parts
 from fairchild.web.pages.site import Shown, Site
-from fairchild.web.pages.state_of_workers import AT_WORK, SKEWED_SECONDS, clock_ahead, mixed_versions
+from fairchild.web.pages.state_of_workers import AT_WORK, mixed_versions
 from fairchild.web.problems import Problem
 
 MOST_JOBS = 50
