@@ -30,7 +30,7 @@ def health(
     database_url: DatabaseUrl = None,
     schema: Schema = None,
 ) -> None:
-    """Check the database, its tables, the workers and the oldest job; exit 1 if one of them is not as it should be."""
+    """Check the database, its tables, the workers, the oldest job and more; exit 1 if one fails. Warnings do not."""
     from fairchild.client import Fairchild  # noqa: PLC0415 - help comes first
 
     client = Fairchild(database_url, schema=schema)
@@ -43,8 +43,8 @@ def health(
         print_json({"ok": well, "checks": checks})
     else:
         print_table(
-            ["check", "ok", "detail"],
-            [[what, "yes" if each["ok"] else "no", each["detail"]] for what, each in checks.items()],
+            ["check", "level", "detail", "what to do"],
+            [[what, each["level"], each["detail"], each["do"]] for what, each in checks.items()],
         )
     if not well:
         raise typer.Exit(1)

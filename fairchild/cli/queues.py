@@ -47,7 +47,7 @@ def list_queues(json: Json = False, database_url: DatabaseUrl = None, schema: Sc
 def pause(name: Name, database_url: DatabaseUrl = None, schema: Schema = None) -> None:
     """Let nobody take jobs from a queue; what runs goes on."""
     with connected(database_url, schema) as client:
-        client.queues.pause(name)
+        client.queues.pause(name, "the command line")
     say(f"{name} is paused")
 
 

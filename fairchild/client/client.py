@@ -26,10 +26,11 @@ from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, migrate, notes, prune, search
+from fairchild.db import browse, control, journal, marks, migrate, notes, prune, search
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.deadline import FAMILY_SECONDS, current, longer
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
+from fairchild.db.health import oldest_available
 from fairchild.db.resolve import until_known, was_inserted
 from fairchild.db.unit import Unit
 from fairchild.db.workers import WorkerState
@@ -255,6 +256,8 @@ class Fairchild(Overview):
 
     def pending_migrations(self) -> list[str]:
         """The migrations that ``install()`` would apply, oldest first. Raises SchemaError for a newer database."""
+        if deadline.current.get() is not None:  # with whoever reads pages: in their time, on their connections
+            return self.ask(migrate.pending_on)
         return migrate.pending(self.database.conninfo, self.config.schema)
 
     def damaged_indexes(self) -> list[str]:
@@ -274,14 +277,22 @@ class Fairchild(Overview):
         migrate.drop(self.database.conninfo, self.config.schema)
 
     def check_database(self) -> dict[str, dict[str, Any]]:
-        """Whether it can be reached and has the tables of this release: ``{check: {"ok": bool, "detail": text}}``."""
+        """Whether it can be reached and has the tables of this release, in the form of ``health()``."""
         return health.check_database(self)
+
+    def oldest_wait(self) -> float | None:
+        """For how many seconds the job that has been available for longest is so; None if none is."""
+        oldest = self.ask(oldest_available)
+        return None if oldest is None else oldest[1]
 
     def health(
         self, *, max_age: float | None = None, hostname: str | None = None, name: str | None = None
     ) -> dict[str, dict[str, Any]]:
-        """All checks, in that form: ``database``, ``schema``, ``workers`` (one is at work), ``jobs``. Never raises
-        StoreError.
+        """All checks: ``{check: {"ok": bool, "level": "ok" | "warn" | "fail", "detail": text, "do": text}}``.
+
+        ``database``, ``schema``, ``workers`` (one is at work), ``jobs`` (the oldest available one); and such as only
+        warn: ``queues`` (with jobs that no live worker takes), ``clocks``, ``transactions`` (that hold back vacuum),
+        ``notifications``, ``upkeep``. Never raises StoreError.
 
         ``max_age``: seconds for which an available job may wait. ``hostname``, ``name``: count only those workers.
         """
@@ -868,6 +879,8 @@ class Fairchild(Overview):
                 page, last = prune.prune_page(link, after, age, wanted)
             deleted += page
             if last is None:
+                with self.database.link() as link:
+                    marks.set_mark(link, "prune", deleted)
                 return deleted
             after = last
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from fairchild.db import insight, shape
-from fairchild.db.insight import Coming, ErrorGroup, Server, TableFacts
+from fairchild.client.settings import Setting, settings
+from fairchild.db import insight, marks, migrate, shape
+from fairchild.db.insight import ERRORS_READ, Coming, ErrorGroup, Menu, Server, TableFacts, Trouble
+from fairchild.db.marks import Mark
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
+from fairchild.tasks import check_text
 
-__all__ = ["Coming", "ErrorGroup", "Insight", "Server", "TableFacts"]
+__all__ = [
+    "ERRORS_READ",
+    "Coming",
+    "ErrorGroup",
+    "Insight",
+    "Mark",
+    "Menu",
+    "Server",
+    "Setting",
+    "TableFacts",
+    "Trouble",
+]
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
@@ -27,6 +42,10 @@ class Insight:
         """The time by the database's clock."""
         return self._client.ask(insight.database_time)
 
+    def menu(self, most: int) -> Menu:
+        """How many workflows (up to ``most`` and one more), workers, kinds of errors and known tasks there are."""
+        return self._client.ask(lambda link: insight.menu(link, most))
+
     def errors(self) -> list[ErrorGroup]:
         """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
         return self._client.ask(insight.error_groups)
@@ -36,6 +55,16 @@ class Insight:
         found = self._client.ask(lambda link: insight.error_groups(link, fingerprint))
         return found[0] if found else None
 
+    def mute(self, fingerprint: str, by: str = "") -> None:
+        """Leave an error out of what needs attention, also if more jobs fail by it. It stays in ``errors()``."""
+        with self._client.database.link() as link:
+            insight.mute(link, check_text("fingerprint", fingerprint), by)
+
+    def unmute(self, fingerprint: str) -> None:
+        """Undo that."""
+        with self._client.database.link() as link:
+            insight.unmute(link, check_text("fingerprint", fingerprint))
+
     def longest_running(self, limit: int = 5) -> list[Job]:
         """The jobs that have run longest."""
         return self._jobs(self._client.ask(lambda link: insight.longest_running(link, limit)))
@@ -43,6 +72,30 @@ class Insight:
     def coming(self) -> Coming:
         """What is due next."""
         return self._client.ask(insight.coming)
+
+    def retrying(self) -> dict[str, int]:
+        """By queue, how many of the next 5,000 jobs to come due have attempts behind them."""
+        return self._client.ask(insight.retrying)
+
+    def trouble(self) -> Trouble:
+        """Transactions that hold back vacuum, the last upkeep, the queue of notifications."""
+        return self._client.ask(insight.trouble)
+
+    def marks(self) -> dict[str, Mark]:
+        """When what is done now and then was done last: ``prune``."""
+        return self._client.ask(marks.read_marks)
+
+    def revision(self) -> str | None:
+        """The revision of the tables."""
+        return self._client.ask(migrate.current_on)
+
+    def pool_use(self) -> tuple[int, int, int]:
+        """Of this client's connections: how many are open, how many of those in use, and how many wait for one."""
+        return self._client.database.pool_use()
+
+    def settings(self) -> list[Setting]:
+        """The settings of this client and where each comes from, without secrets."""
+        return settings(self._client.config, self._client.options, os.environ)
 
     def server(self) -> tuple[Server, list[TableFacts]]:
         """The server, and fairchild's tables, the largest first."""

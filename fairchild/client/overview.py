@@ -28,6 +28,7 @@ T = TypeVar("T")
 _SETTINGS = ("queue", "priority", "max_attempts", "timeout", "expires", "on_child_failure")
 _LISTEN_AGAIN = 60.0
 MAX_MINUTES = 7 * 24 * 60
+MAX_WAIT_MINUTES = 24 * 60
 MAX_ROOTS = 200
 MAX_FAMILY = 1000
 
@@ -76,6 +77,12 @@ class Overview:
                 error.unknown = given.sent
                 raise
 
+    @staticmethod
+    def time_left() -> float | None:
+        """The seconds that reads in this thread still have; None without such a limit."""
+        given = deadline.current.get()
+        return None if given is None else max(given.left, 0.0)
+
     def stats(self) -> dict[str, Any]:
         """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
         queues = self.ask(browse.count_by_queue)
@@ -116,6 +123,16 @@ class Overview:
         """
         _check_minutes(minutes)
         return [_timing(each) for each in self.ask(lambda link: history.read_timings(link, minutes, queue, task))]
+
+    def waits(self, minutes: int, queue: str | None = None, *, step: int = 1) -> list[float | None]:
+        """For each of ``points()``: below how many seconds 95 of 100 attempts had waited; None where none began.
+
+        ``minutes``: at most a day, since it adds up what every task did in every minute.
+        """
+        if not 1 <= minutes <= MAX_WAIT_MINUTES:
+            raise UsageError(f"minutes is a number from 1 to {MAX_WAIT_MINUTES}, got {minutes}")
+        found = self.ask(lambda link: history.read_waits(link, minutes, step, queue))
+        return [None if waits is None else histogram.quantile(histogram.split(waits)[0], 0.95) for waits in found]
 
     def totals(self) -> list[dict[str, Any]]:
         """As ``timings``, of all time: numbers that only grow, whatever is deleted or retried."""
@@ -168,6 +185,10 @@ class Overview:
     def worker_sessions(self) -> list[dict[str, Any]]:
         """All workers, those that are over last, each with how many jobs it is ``running``."""
         return self.ask(crew.read_workers)
+
+    def catalog(self, digest: str | None) -> list[dict[str, Any]]:
+        """The tasks that a worker knows, as ``Task.schema()`` describes them; ``digest``: its ``catalog``."""
+        return self.ask(lambda link: crew.read_catalog(link, digest))
 
     def roots(self, limit: int = 50, cursor: UUID | str | None = None) -> tuple[list[dict[str, Any]], str | None]:
         """Workflows of more than one job, newest first: ``{"job": Job, "counts": {state: n}}``, and where to go on."""

@@ -9,7 +9,12 @@ from fairchild.errors import UsageError
 from fairchild.tasks import check_text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fairchild.client.client import Fairchild
+    from fairchild.job import Job
+
+    Waiting = list[tuple[Job, datetime]]
 
 
 class Queues:
@@ -19,7 +24,7 @@ class Queues:
         self._client = client
 
     def list(self) -> list[dict[str, Any]]:
-        """``[{name, paused, paused_at, oldest_at, oldest_seconds, workers, counts: {state: n}}, ...]`` by name.
+        """``[{name, paused, paused_at, paused_by, oldest_at, oldest_seconds, workers, counts: {state: n}}, ...]``.
 
         ``oldest_at``: since when the job that has been available longest is so; ``workers``: how many take from it.
         """
@@ -38,11 +43,24 @@ class Queues:
                 return each
         raise UsageError(f"there is no queue {name!r}: nothing is or was in it, and it was never paused")
 
-    def pause(self, name: str) -> None:
-        """Let nobody take jobs from it any more, from the next look of each worker on. What runs goes on."""
+    def longest_waiting(self, name: str, limit: int = 10) -> Waiting:
+        """The jobs in it that have been available for longest, each with since when."""
+        found = self._client.ask(lambda link: queues.longest_waiting(link, name, limit))
+        jobs = self._client._read([job_id for job_id, _ in found])
+        return [(jobs[job_id], at) for job_id, at in found if job_id in jobs]
+
+    def priorities(self, name: str, cap: int = 1000) -> dict[int, int]:
+        """How many of its available jobs have which priority; ``cap + 1`` says that there are more than ``cap``."""
+        return self._client.ask(lambda link: queues.count_priorities(link, name, cap))
+
+    def pause(self, name: str, by: str | None = None) -> None:
+        """Let nobody take jobs from it any more, from the next look of each worker on. What runs goes on.
+
+        ``by``: who wants it so, for others to see.
+        """
         check_text("queue", name)
         with self._client.database.link() as link:
-            queues.pause_queue(link, name)
+            queues.pause_queue(link, name, by)
 
     def resume(self, name: str) -> None:
         """Undo a pause. Workers look at once."""

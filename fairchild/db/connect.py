@@ -627,6 +627,13 @@ class Database:
         ours = translate(error)
         return type(ours)(hide_parts(str(ours), self.config.url))
 
+    def pool_use(self) -> tuple[int, int, int]:
+        """Of the pool: connections open, of those in use, and how many wait for one."""
+        pool = self._pool
+        stats = {} if pool is None else pool.get_stats()
+        size = stats.get("pool_size", 0)
+        return size, size - stats.get("pool_available", 0), stats.get("requests_waiting", 0)
+
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a connection can be made now; says why at once, where a pool would wait."""
         self.open("check").connection.close()

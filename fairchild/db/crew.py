@@ -19,13 +19,16 @@ SELECT s.id, s.name, s.hostname, s.pid,
             ELSE s.state END,
        s.queues, s.concurrency, coalesce(c.n, 0), s.started_at, s.beat_at,
        date_part('epoch', statement_timestamp() - s.beat_at), s.paused_at, s.ended_at, s.lease_seconds, s.catalog,
-       s.metadata
-  FROM {sessions} s LEFT JOIN (SELECT session, count(*) AS n FROM {claims} GROUP BY session) c ON c.session = s.id
+       s.metadata, s.vitals, c.queues
+  FROM {sessions} s
+  LEFT JOIN (SELECT session, sum(n)::bigint AS n, jsonb_object_agg(queue, n) AS queues
+               FROM (SELECT session, queue, count(*) AS n FROM {claims} GROUP BY session, queue) q
+              GROUP BY session) c ON c.session = s.id
  ORDER BY s.ended_at IS NOT NULL, s.name, s.started_at DESC LIMIT 1000""",
 )
 _WORKER = (
     "id", "name", "hostname", "pid", "state", "queues", "concurrency", "running", "started_at", "beat_at",
-    "beat_seconds", "paused_at", "ended_at", "lease", "catalog", "metadata",
+    "beat_seconds", "paused_at", "ended_at", "lease", "catalog", "metadata", "vitals", "running_by_queue",
 )  # fmt: skip
 
 # What an enqueue by name needs, and the page of tasks.
@@ -39,12 +42,23 @@ SELECT c.schemas, count(*) FROM {sessions} s JOIN {catalogs} c ON c.hash = s.cat
 )
 
 
+# The page of a worker.
+READ_CATALOG = Sql("read_catalog", "SELECT schemas FROM {catalogs} WHERE hash = %(hash)s")
+
+
+def read_catalog(link: Link, digest: str | None) -> list[dict[str, Any]]:
+    """The tasks of one catalogue by name; none if it is not kept any more."""
+    rows = link.rows(READ_CATALOG, {"hash": digest})
+    return sorted(msgspec.json.decode(rows[0][0]), key=lambda each: each["name"]) if rows else []
+
+
 def read_workers(link: Link) -> list[dict[str, Any]]:
-    """Each session, those that are over last; ``running`` is how many jobs it holds."""
+    """Each session, those that are over last; ``running`` is how many jobs it holds, ``vitals`` its last ones."""
     workers = []
     for row in link.rows(READ_WORKERS):
         worker = dict(zip(_WORKER, row, strict=True))
-        worker["metadata"] = {} if worker["metadata"] is None else msgspec.json.decode(worker["metadata"])
+        for name in ("metadata", "vitals", "running_by_queue"):
+            worker[name] = {} if worker[name] is None else msgspec.json.decode(worker[name])
         workers.append(worker)
     return workers
 

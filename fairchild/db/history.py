@@ -197,6 +197,19 @@ SELECT queue, task, sum(inserted)::bigint, sum(completed)::bigint, sum(failed)::
  GROUP BY queue, task ORDER BY queue, task""",
 )
 
+# A page, at most once a second. Index fairchild_minutes_by_minute. Arrays are added up by the client, which has them by
+# column, task and queue; their number is bounded by the span.
+READ_WAITS = Sql(
+    "read_waits",
+    """
+WITH span AS (
+  SELECT date_trunc('minute', statement_timestamp()) - make_interval(mins => %(minutes)s::int - 1) AS since)
+SELECT (extract(epoch FROM minute - (SELECT since FROM span)) / 60)::int / %(step)s::int, jsonb_agg(waits)
+  FROM {minutes}
+ WHERE minute >= (SELECT since FROM span) AND waits IS NOT NULL AND queue = coalesce(%(queue)s::text, queue)
+ GROUP BY 1""",
+)
+
 # Whoever collects metrics, some times a minute.
 READ_TOTALS = Sql(
     "read_totals",
@@ -278,6 +291,17 @@ def read_timings(link: Link, minutes: int, queue: str | None, task: str | None) 
             add(waits, some_waits)
             add(runs, some_runs)
         found.append(Timing._make([*first, waits, runs]))
+    return found
+
+
+def read_waits(link: Link, minutes: int, step: int, queue: str | None) -> list[list[int] | None]:
+    """For each of the points that ``read_points`` gives, how long attempts had waited, as counts by bucket."""
+    found: list[list[int] | None] = [None] * ((minutes - 1) // step + 1)
+    for place, parts in link.rows(READ_WAITS, {"minutes": minutes, "step": step, "queue": queue}):
+        sums = empty()
+        for waits in msgspec.json.decode(parts):
+            add(sums, waits)
+        found[min(place, len(found) - 1)] = sums
     return found
 
 

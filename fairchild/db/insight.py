@@ -31,10 +31,17 @@ SELECT fp, task,
        coalesce(error ->> 'type', error ->> 'kind', 'failed'),
        left((array_agg(error ->> 'message' ORDER BY id DESC))[1], 300),
        count(*), min(ended_at), max(ended_at), (array_agg(id ORDER BY id DESC))[1], count(DISTINCT tenant),
-       array_agg(least(greatest(23 - floor(extract(epoch FROM statement_timestamp() - ended_at) / 3600), -1), 23)::int)
+       array_agg(least(greatest(23 - floor(extract(epoch FROM statement_timestamp() - ended_at) / 3600), -1), 23)::int),
+       (SELECT at FROM {{muted}} WHERE fingerprint = fp), (SELECT who FROM {{muted}} WHERE fingerprint = fp)
   FROM printed WHERE fp = %(fingerprint)s::text OR %(fingerprint)s::text IS NULL
  GROUP BY 1, 2, 3 ORDER BY max(ended_at) DESC LIMIT 100""",
 )
+
+MUTE = Sql(
+    "mute",
+    "INSERT INTO {muted} (fingerprint, who) VALUES (%(fingerprint)s, %(who)s) ON CONFLICT (fingerprint) DO NOTHING",
+)
+UNMUTE = Sql("unmute", "DELETE FROM {muted} WHERE fingerprint = %(fingerprint)s")
 
 # Who has run longest. fairchild_claims holds no more rows than workers have threads.
 LONGEST = Sql("longest_running", "SELECT job_id FROM {claims} ORDER BY claimed_at LIMIT %(limit)s")
@@ -47,6 +54,29 @@ SELECT count(*) FILTER (WHERE j.attempt > 0), count(*), min(d.run_at), min(d.run
   FROM (SELECT job_id, run_at FROM {{due}} ORDER BY run_at LIMIT {NEXT_READ}) d JOIN {{jobs}} j ON j.id = d.job_id""",
 )
 
+# The same by queue, for the list of queues.
+RETRYING = Sql(
+    "retrying_by_queue",
+    f"""
+SELECT d.queue, count(*) FROM (SELECT job_id, queue FROM {{due}} ORDER BY run_at LIMIT {NEXT_READ}) d
+  JOIN {{jobs}} j ON j.id = d.job_id WHERE j.attempt > 0 GROUP BY d.queue""",
+)
+
+# What a banner says, with each look at the overview. Transactions that keep vacuum from removing what is dead, also
+# those that were prepared and left; and up to when the workers have counted what was inserted, which they do each
+# minute: index fairchild_minutes_by_minute, the newest first.
+TROUBLE = Sql(
+    "trouble",
+    """
+SELECT least((SELECT min(xact_start) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+                 AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)),
+             (SELECT min(prepared) FROM pg_prepared_xacts WHERE database = current_database())),
+       (SELECT minute + interval '2 minutes' FROM {minutes}
+         WHERE minute > statement_timestamp() - interval '1 hour' AND queue = '' AND task = ''
+         ORDER BY minute DESC LIMIT 1),
+       pg_notification_queue_usage()""",
+)
 SERVER = Sql(
     "server",
     """
@@ -65,6 +95,45 @@ SELECT relname, greatest(n_live_tup, 0), n_dead_tup, pg_total_relation_size(reli
 )
 
 
+# The menu of the pages, four times a minute in each process. Workflows by a loose scan of fairchild_jobs_by_workflow,
+# the newest failures by fairchild_jobs_by_reason; sessions and their catalogues are few.
+MENU = Sql(
+    "menu",
+    f"""
+WITH RECURSIVE w AS (
+  (SELECT workflow_id AS id, 1 AS n FROM {{jobs}} WHERE parent_id IS NOT NULL ORDER BY workflow_id DESC LIMIT 1)
+  UNION ALL
+  SELECT (SELECT workflow_id FROM {{jobs}}
+           WHERE parent_id IS NOT NULL AND workflow_id < w.id ORDER BY workflow_id DESC LIMIT 1), w.n + 1
+    FROM w WHERE w.id IS NOT NULL AND w.n <= %(most)s::int),
+failed AS MATERIALIZED (
+  SELECT task, errors -> -1 AS error FROM {{jobs}}
+   WHERE reason IS NOT NULL AND state = 'failed' ORDER BY id DESC LIMIT {ERRORS_READ}),
+living AS MATERIALIZED (
+  SELECT catalog FROM {{sessions}}
+   WHERE state IN ('running', 'paused', 'draining')
+     AND beat_at > statement_timestamp() - make_interval(secs => lease_seconds))
+SELECT (SELECT count(id) FROM w)::int, (SELECT count(*) FROM living)::int,
+       (SELECT count(DISTINCT fp)
+          FROM (SELECT {FINGERPRINT.format(error="error", task="task")} AS fp FROM failed) f
+         WHERE NOT EXISTS (SELECT FROM {{muted}} WHERE fingerprint = f.fp))::int,
+       (SELECT count(DISTINCT t ->> 'name') FROM {{catalogs}} c CROSS JOIN jsonb_array_elements(c.schemas) t
+         WHERE c.hash IN (SELECT catalog FROM living))::int,
+       split_part(current_setting('server_version'), ' ', 1)""",
+)
+
+
+class Menu(NamedTuple):
+    """How many there are of what no counter counts. ``workflows`` is at most one more than was asked for."""
+
+    workflows: int
+    workers: int
+    errors: int
+    tasks: int
+    server: str
+    """PostgreSQL's version."""
+
+
 class ErrorGroup(NamedTuple):
     """Failed jobs that ended by the same error, as rules/fingerprint.py says what that is."""
 
@@ -80,6 +149,9 @@ class ErrorGroup(NamedTuple):
     tenants: int
     hours: list[int]
     """For each job, the place from 0 to 23 of its hour in the last day; -1 before it."""
+    muted_at: datetime | None = None
+    """Since when nobody wants to be shown it."""
+    muted_by: str | None = None
 
     def by_hour(self) -> list[int]:
         """How many failed in each of the last 24 hours, oldest first."""
@@ -93,6 +165,17 @@ class Coming(NamedTuple):
     read: int
     next_at: datetime | None
     next_retry_at: datetime | None
+
+
+class Trouble(NamedTuple):
+    """What keeps the store from being in order."""
+
+    oldest_transaction_at: datetime | None
+    """Since when vacuum is held back, of what the role may see."""
+    upkeep_at: datetime | None
+    """When the workers have last rolled up the history, if they have in the last hour."""
+    notify_used: float
+    """Of the server's queue of notifications; 1 is full."""
 
 
 class Server(NamedTuple):
@@ -123,9 +206,24 @@ def database_time(link: Link) -> datetime:
     return moment
 
 
+def menu(link: Link, most: int) -> Menu:
+    """What the menu says; workflows are counted up to ``most`` and one more."""
+    return Menu(*link.rows(MENU, {"most": most})[0])
+
+
 def error_groups(link: Link, fingerprint: str | None = None) -> list[ErrorGroup]:
     """The newest failures by their fingerprints, the latest first; of one fingerprint if it is given."""
     return [ErrorGroup(*row) for row in link.rows(ERROR_GROUPS, {"fingerprint": fingerprint})]
+
+
+def mute(link: Link, fingerprint: str, who: str) -> None:
+    """Show an error no more among those that need attention, until ``unmute``."""
+    link.rows(MUTE, {"fingerprint": fingerprint, "who": who})
+
+
+def unmute(link: Link, fingerprint: str) -> None:
+    """Show it again."""
+    link.rows(UNMUTE, {"fingerprint": fingerprint})
 
 
 def longest_running(link: Link, limit: int) -> list[UUID]:
@@ -136,6 +234,16 @@ def longest_running(link: Link, limit: int) -> list[UUID]:
 def coming(link: Link) -> Coming:
     """What is due next."""
     return Coming(*link.rows(COMING)[0])
+
+
+def retrying(link: Link) -> dict[str, int]:
+    """By queue, how many of the next jobs to come due have attempts behind them."""
+    return dict(link.rows(RETRYING))
+
+
+def trouble(link: Link) -> Trouble:
+    """What banners and health checks look at."""
+    return Trouble(*link.rows(TROUBLE)[0])
 
 
 def server(link: Link) -> tuple[Server, list[TableFacts]]:

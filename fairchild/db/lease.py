@@ -59,7 +59,7 @@ VALUES (%(id)s, %(lease)s, %(name)s, %(hostname)s, %(pid)s, %(queues)s::text[], 
 BEAT = Sql(
     "beat",
     """
-UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp()
+UPDATE {sessions} SET beat = beat + 1, beat_at = statement_timestamp(), vitals = coalesce(%(vitals)s::jsonb, vitals)
  WHERE id = %(id)s::uuid AND state IN ('running', 'paused', 'draining')
 RETURNING state, coalesce(stacks_asked_at > coalesce(stacks_at, '-infinity'), false)""",
 )
@@ -221,9 +221,13 @@ def open_session(link: Link, session: Session) -> None:
     link.rows(OPEN_SESSION, params)
 
 
-def beat(link: Link, session: UUID) -> Heard | None:
-    """Count one more beat; how the session is, and what is asked of it. None: it was declared dead."""
-    rows = link.rows(BEAT, {"id": session})
+def beat(link: Link, session: UUID, vitals: dict[str, Any] | None = None) -> Heard | None:
+    """Count one more beat; how the session is, and what is asked of it. None: it was declared dead.
+
+    ``vitals``: how its process is, for people; see worker/vitals.py.
+    """
+    said = None if vitals is None else msgspec.json.encode(vitals).decode()
+    rows = link.rows(BEAT, {"id": session, "vitals": said})
     return Heard(*rows[0]) if rows else None
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from alembic.config import Config as AlembicConfig
 
-    from fairchild.db.connect import Database
+    from fairchild.db.connect import Database, Link
 
 VERSION_TABLE = "fairchild_alembic_version"
 WORKS_FROM = "0006"
@@ -91,6 +91,16 @@ def pending(conninfo: str, schema: str | None) -> list[str]:
     """The revisions that ``upgrade`` would apply, oldest first. Raises like ``upgrade``; changes nothing."""
     with _connection(conninfo) as connection:
         return _missing(connection, _resolve(connection, schema))
+
+
+def pending_on(link: Link) -> list[str]:
+    """The same, asked on a connection that there is."""
+    return _missing(link.connection, link.schema)
+
+
+def current_on(link: Link) -> str | None:
+    """The database's revision, asked on a connection that there is."""
+    return _read_version(link.connection, link.schema)
 
 
 def check(database: Database) -> None:

@@ -35,6 +35,8 @@ NAMES = {
     "audit": "fairchild_audit",
     "events": "fairchild_events",
     "listeners": "fairchild_listeners",
+    "muted": "fairchild_muted",
+    "marks": "fairchild_marks",
     "view": "fairchild_jobs",
 }
 

@@ -198,6 +198,7 @@ sessions = sa.Table(
     sa.Column("stacks_asked_at", _moment, comment="somebody wants to know where its threads are"),
     sa.Column("stacks_at", _moment, comment="when it answered last"),
     sa.Column("stacks", JSONB, comment="[{name, job, task, attempt, note, frames}, ...]: the answer"),
+    sa.Column("vitals", JSONB, comment="{rss, cpu, clock, error}: how its process was at its last beat"),
     sa.CheckConstraint(
         "state IN ('running', 'paused', 'draining', 'stopped', 'dead')", name="fairchild_sessions_state"
     ),
@@ -325,6 +326,7 @@ queues = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("paused_at", _moment),
+    sa.Column("paused_by", sa.Text, comment="who asked for the pause"),
 )
 sa.Index("fairchild_queues_paused", queues.c.name, postgresql_where=sa.text("paused_at IS NOT NULL"))
 
@@ -359,12 +361,28 @@ events = sa.Table(
     sa.Column("seq", sa.BigInteger, sa.Identity(always=False), primary_key=True),
     _now("at"),
     sa.Column("jobs", JSONB, nullable=False, comment="[[id, event], ...] of one statement"),
+    sa.Column("others", JSONB, comment="[{type, event, ...}, ...] of what is no job"),
 )
 listeners = sa.Table(
     "fairchild_listeners",
     metadata,
     sa.Column("id", _uuid, primary_key=True),
     sa.Column("until", _moment, nullable=False),
+)
+
+muted = sa.Table(
+    "fairchild_muted",
+    metadata,
+    sa.Column("fingerprint", sa.Text, primary_key=True, comment="of an error that nobody wants to be shown"),
+    sa.Column("who", sa.Text, nullable=False),
+    _now("at"),
+)
+marks = sa.Table(
+    "fairchild_marks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True, comment="what was done last at this time: prune"),
+    _now("at"),
+    sa.Column("number", sa.BigInteger, nullable=False, server_default="0", comment="things that it changed"),
 )
 
 # Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 DIGITS = 12
+FINGERPRINT = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
+"""What one looks like."""
 MOST_CHARACTERS = 300
 _NOT_THEIRS = tuple(
     str(each) + os.sep

@@ -25,14 +25,14 @@ from fairchild.errors import (
     WorkerSilent,
 )
 from fairchild.job import LEVELS, JobState
-from fairchild.rules.fingerprint import without_details
+from fairchild.rules.fingerprint import FINGERPRINT, without_details
 from fairchild.web import openapi, shapes
 from fairchild.web.auth import PUBLIC, VIEW, Gate
 from fairchild.web.bulk import bulk_change, in_batches
 from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, invalid, read_id
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask_defaults
-from fairchild.web.shapes import named
+from fairchild.web.shapes import MAX_AGE, named
 
 MAX_BULK = 10_000
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
@@ -318,6 +318,25 @@ def _whole(api: Api) -> None:
         """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
         return {"errors": [_shown_error(api.gate, each) for each in fc.insight.errors()]}
 
+    def known_error(fingerprint: str) -> str:
+        if not FINGERPRINT.fullmatch(fingerprint):
+            raise Problem(404, "this is not the fingerprint of an error")
+        return fingerprint
+
+    @api.add("POST", "/api/errors/{fingerprint}/mute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
+    def mute_error(fingerprint: str) -> Any:
+        """Leave an error out of what needs attention, also if more jobs fail by it."""
+        fc.insight.mute(known_error(fingerprint), api.gate.who())
+        api.note("mute error", fingerprint)
+        return {"fingerprint": fingerprint, "muted": True}
+
+    @api.add("POST", "/api/errors/{fingerprint}/unmute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
+    def unmute_error(fingerprint: str) -> Any:
+        """Undo that."""
+        fc.insight.unmute(known_error(fingerprint))
+        api.note("unmute error", fingerprint)
+        return {"fingerprint": fingerprint, "muted": False}
+
     @api.add(
         "GET",
         "/api/audit",
@@ -331,10 +350,13 @@ def _whole(api: Api) -> None:
         cursor = entries[-1].id if len(entries) == query["limit"] else None
         return {"entries": [each._asdict() for each in entries], "cursor": cursor}
 
-    @api.add("GET", "/health", VIEW, answer=shapes.HEALTH, also={503: shapes.HEALTH})
-    def health() -> Any:
-        """Whether jobs can run: the database, its tables, workers, the job that has waited longest."""
-        checks = fc.health()
+    @api.add("GET", "/health", VIEW, query=MAX_AGE, answer=shapes.HEALTH, also={503: shapes.HEALTH})
+    def health(query: dict[str, Any]) -> Any:
+        """Whether jobs can run: the database, its tables, workers, the job that has waited longest, and more.
+
+        503 if a check fails; warnings do not. ``max_age``: the seconds for which an available job may wait.
+        """
+        checks = fc.health(max_age=query.get("max_age"))
         good = all(check["ok"] for check in checks.values())
         for name, detail in AWAY.items():  # what the database said may name hosts and users
             if name in checks and not checks[name]["ok"]:
@@ -364,7 +386,7 @@ def _queues(api: Api) -> None:
     @api.add("POST", "/api/queues/{name}/pause", "queues:pause", refusals=(404,), answer=named("Queue"))
     def pause_queue(name: str) -> Any:
         """Let nobody take jobs from a queue; what runs goes on."""
-        fc.queues.pause(checked(name))
+        fc.queues.pause(checked(name), api.gate.who())
         api.note("pause queue", name)
         return fc.queues.get(name)
 
@@ -385,7 +407,12 @@ def _workers(api: Api) -> None:
     @api.add("GET", "/api/workers", VIEW, answer=shapes.WORKERS)
     def workers() -> Any:
         """The workers, those that are over last."""
-        return {"workers": fc.worker_sessions()}
+        found = fc.worker_sessions()
+        if not api.gate.allows("payload:read"):
+            for each in found:
+                if each["vitals"].get("error"):
+                    each["vitals"]["error"]["text"] = None
+        return {"workers": found}
 
     def change(id: str, did: str, door: Callable[[UUID], list[Any]]) -> Any:
         try:

@@ -230,6 +230,13 @@ class Gate:
             return self._who(request)
         return str(request.remote_user or request.remote_addr or "unknown")
 
+    def user(self) -> str | None:
+        """The name of the person who asks, if anybody knows it."""
+        token: Token | None = request.environ.get(KNOWN, {}).get("token")
+        if token is not None:
+            return token.name
+        return self._who(request) if self._who is not None else request.remote_user
+
     def show(self, job: Job) -> dict[str, Any]:
         """A job under its API names, without what this request may not read."""
         shown = self._masked(job)

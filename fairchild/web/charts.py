@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+
+from fairchild.rules.histogram import quantile
+from fairchild.web.words import duration
 
 WIDTH = 600.0
 HEIGHT = 120.0
 GRID_LINES = 3
 _NICE = (1, 2, 3, 5, 10)
+_DURATIONS = (
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 36000, 86400,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,21 @@ class Bar:
 class Column:
     """The bars of one moment, from the base up, and what they stand for."""
 
-    label: str
+    label: str | datetime
     x: float
     width: float
     values: dict[str, float]
     bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line over the columns, in parts where values are missing, on a scale from 0 to ``top``."""
+
+    kind: str
+    values: tuple[float | None, ...]
+    paths: tuple[str, ...]
+    top: float
 
 
 @dataclass(frozen=True)
@@ -56,14 +73,19 @@ def nice_top(value: float, lines: int = GRID_LINES) -> float:
 
 
 def stacked(
-    moments: Sequence[tuple[str, Mapping[str, float]]],
+    moments: Sequence[tuple[str | datetime, Mapping[str, float]]],
     kinds: Sequence[str],
     width: float = WIDTH,
     height: float = HEIGHT,
     gap: float = 1.0,
+    least: float = 0,
 ) -> Chart:
-    """Columns of stacked bars, ``kinds`` from the base up. What is not zero is at least one unit high."""
-    top = nice_top(max((sum(max(values.get(kind, 0), 0) for kind in kinds) for _, values in moments), default=0))
+    """Columns of stacked bars, ``kinds`` from the base up. What is not zero is at least one unit high.
+
+    ``least``: a value that the scale reaches at least.
+    """
+    highest = max((sum(max(values.get(kind, 0), 0) for kind in kinds) for _, values in moments), default=0)
+    top = nice_top(max(highest, least))
     pitch = width / max(len(moments), 1)
     columns = []
     for place, (label, values) in enumerate(moments):
@@ -80,6 +102,60 @@ def stacked(
         columns.append(Column(label, _r(x), _r(room), {kind: values.get(kind, 0) for kind in kinds}, tuple(bars)))
     grid = tuple((_r(height * line / GRID_LINES), top * (GRID_LINES - line) / GRID_LINES) for line in range(4))
     return Chart(width, height, tuple(columns), grid, top)
+
+
+def line(kind: str, values: Sequence[float | None], top: float, width: float = WIDTH, height: float = HEIGHT) -> Line:
+    """A line through the middles of as many columns as there are values; one that stands alone is a short stroke."""
+    pitch = width / max(len(values), 1)
+    paths, run = [], []
+    for place, value in enumerate([*values, None]):
+        if value is not None:
+            run.append((place * pitch + pitch / 2, height - min(max(value, 0) / (top or 1), 1) * height))
+            continue
+        if len(run) == 1:
+            (x, y), half = run[0], pitch / 2
+            run = [(x - half, y), (x + half, y)]
+        if run:
+            paths.append("M" + "L".join(f"{_r(x):g} {_r(y):g}" for x, y in run))
+        run = []
+    return Line(kind, tuple(values), tuple(paths), top)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Durations by bucket: columns from the first to the last that is not empty, and the bounds below them."""
+
+    chart: Chart
+    bounds: tuple[float, ...]
+    """In seconds: the lower one of each column, and the upper one of the last."""
+    count: int
+    p50: float | None
+    p95: float | None
+
+
+def histogram(parts: Sequence[Sequence[int]], kind: str = "running") -> Histogram | None:
+    """All of these counts by bucket (rules/histogram.py) as one drawing; None of no durations."""
+    counts = [sum(each) for each in zip(*parts, strict=True)]
+    filled = [place for place, count in enumerate(counts) if count]
+    if not filled:
+        return None
+    # Five columns at least, so that one does not look like a wall.
+    first, last = filled[0], filled[-1]
+    last = min(max(last, first + 4), len(counts) - 1)
+    first = max(min(first, last - 4), 0)
+    bounds = [0.0 if place == 0 else 2 ** (place - 1) / 1000 for place in range(first, last + 2)]
+    columns = [
+        (f"{duration(bounds[n])} to {duration(bounds[n + 1])}", {kind: float(counts[first + n])})
+        for n in range(last - first + 1)
+    ]
+    return Histogram(
+        stacked(columns, (kind,), gap=2), tuple(bounds), sum(counts), quantile(counts, 0.5), quantile(counts, 0.95)
+    )
+
+
+def nice_seconds(seconds: float) -> float:
+    """The smallest of some round durations at or above ``seconds``."""
+    return next((each for each in _DURATIONS if each >= seconds), math.ceil(seconds / 86400) * 86400.0)
 
 
 def sparkline(values: Sequence[float], kind: str = "running", width: float = 120, height: float = 20) -> list[Bar]:

@@ -43,6 +43,8 @@ COUNTS: Schema = {"type": "object", "additionalProperties": COUNT}
 """By state."""
 ANY: Schema = {}
 OK = shape(ok=FLAG)
+MAX_AGE: dict[str, Schema] = {"max_age": {"type": "integer", "minimum": 1}}
+"""The query of health checks: how many seconds an available job may wait."""
 
 _PROGRESS = {"counts": COUNTS, "total": COUNT, "progress": {"type": "number", "minimum": 0, "maximum": 1}}
 _SPENT = shape(
@@ -66,7 +68,7 @@ _TASK = shape(
 )
 _ERROR = shape(
     fingerprint=TEXT, task=TEXT, type=TEXT, message=or_null(TEXT), pattern=or_null(TEXT), jobs=COUNT, first_at=TIME,
-    last_at=TIME, sample=ID, tenants=COUNT, hours=many(COUNT),
+    last_at=TIME, sample=ID, tenants=COUNT, hours=many(COUNT), muted_at=or_null(TIME), muted_by=or_null(TEXT),
 )  # fmt: skip
 _FRAME = shape(file=TEXT, line=WHOLE, function=TEXT, code=TEXT)
 _THREAD = shape(name=TEXT, frames=many(_FRAME), job=or_null(ID), task=or_null(TEXT), attempt=or_null(COUNT), note=TEXT)
@@ -84,11 +86,13 @@ TASKS = shape(tasks=many(_TASK))
 ERRORS = shape(errors=many(_ERROR))
 STACKS = shape(id=ID, worker=TEXT, hostname=TEXT, pid=WHOLE, asked_at=TIME, at=or_null(TIME), threads=many(_THREAD))
 AUDIT = shape(entries=many(_ENTRY), cursor=or_null(COUNT))
-HEALTH = shape(ok=FLAG, checks={"type": "object", "additionalProperties": shape(ok=FLAG, detail=TEXT)})
+_CHECK = shape(ok=FLAG, level={"type": "string", "enum": ["ok", "warn", "fail"]}, detail=TEXT, do=TEXT)
+HEALTH = shape(ok=FLAG, checks={"type": "object", "additionalProperties": _CHECK})
 QUEUES = shape(queues=many(named("Queue")))
 WORKERS = shape(workers=many(named("Worker")))
 WORKFLOWS = shape(workflows=many(shape(root=named("Job"), **_PROGRESS)), cursor=or_null(ID))
 WORKFLOW = shape(id=ID, root=named("Job"), **_FAMILY)
+MUTED = shape(fingerprint=TEXT, muted=FLAG)
 CHANGED = shape(id=ID, changed=COUNT)
 
 NAMED: dict[str, Schema] = {
@@ -102,8 +106,8 @@ NAMED: dict[str, Schema] = {
         progress=or_null(shape(value=NUMBER, total=or_null(NUMBER), message=or_null(TEXT), attempt=COUNT, at=TIME)),
     ),
     "Queue": shape(
-        name=TEXT, paused=FLAG, paused_at=or_null(TIME), oldest_at=or_null(TIME), oldest_seconds=or_null(NUMBER),
-        workers=COUNT, counts=COUNTS,
+        name=TEXT, paused=FLAG, paused_at=or_null(TIME), paused_by=or_null(TEXT), oldest_at=or_null(TIME),
+        oldest_seconds=or_null(NUMBER), workers=COUNT, counts=COUNTS,
     ),
     "Worker": shape(
         id=ID, name=TEXT, hostname=TEXT, pid=WHOLE, state=TEXT, queues=or_null(many(TEXT)), concurrency=COUNT,

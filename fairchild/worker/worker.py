@@ -48,6 +48,7 @@ from fairchild.worker.listener import Listener
 from fairchild.worker.notes import Notebook
 from fairchild.worker.pool import Pool
 from fairchild.worker.reporter import Reporter
+from fairchild.worker.vitals import Vitals
 
 if TYPE_CHECKING:
     from fairchild.client import Fairchild
@@ -150,6 +151,7 @@ class Worker:
             self._draining = Loop("drain", self._drain)
             self._answering = Loop("stacks", self._answer)
             self._heart: Link | None = None
+            self._vitals = Vitals()
             self._finisher = Finisher(database, self._applied)
             self._pool = Pool(self.concurrency, self.client.registry, self._finisher.put)
             self._pool.children = Children(self.client)
@@ -187,6 +189,7 @@ class Worker:
             except BaseException:
                 self._heart.connection.close()
                 raise
+            self._vitals.start()
             self._finisher.start()
             self._notebook.start()
             self._pool.start()
@@ -249,6 +252,7 @@ class Worker:
         self._fencing.stop()
         self._within(5.0, self._beating.join)
         self._within(5.0, self._fencing.join)
+        self._vitals.stop()
         self._within(2.0, self._answering.join)
         if self._heart is not None:
             self._heart.connection.close()
@@ -413,7 +417,8 @@ class Worker:
     def _open_session(self) -> None:
         schemas = self.client.registry.get_task_schemas()
         queues = None if self._queues is None else list(self._queues)
-        session = new_session(self.name, queues, self.concurrency, self.lease, schemas, kind="worker")
+        slots = {name: number for name, number in (self._queues or {}).items() if number is not None}
+        session = new_session(self.name, queues, self.concurrency, self.lease, schemas, kind="worker", slots=slots)
         with self.client.database.link() as link:
             lease.open_session(link, session)
             if self._claimer.paused:  # in the session before, which was declared dead
@@ -439,7 +444,7 @@ class Worker:
     def _beat_once(self, link: Link) -> None:
         assert self.session is not None
         sent = clock.now()
-        heard = lease.beat(link, self.session)
+        heard = lease.beat(link, self.session, self._vitals.take())
         self._acknowledged = sent
         if heard is None:
             self._declared_dead()
@@ -571,9 +576,16 @@ class Worker:
 
 
 def new_session(
-    name: str, queues: list[str] | None, concurrency: int, seconds: float, schemas: list[dict[str, Any]], *, kind: str
+    name: str,
+    queues: list[str] | None,
+    concurrency: int,
+    seconds: float,
+    schemas: list[dict[str, Any]],
+    *,
+    kind: str,
+    slots: dict[str, int] | None = None,
 ) -> lease.Session:
-    """A session of this process, to be entered."""
+    """A session of this process, to be entered. ``slots``: of queues that may not have all its threads."""
     return lease.Session(
         id=uuid4(),
         name=name,
@@ -589,6 +601,7 @@ def new_session(
             "version": __version__,
             "python": platform.python_version(),
             "platform": sys.platform,
+            **({"slots": slots} if slots else {}),
         },
     )
 

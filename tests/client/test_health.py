@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
+import psycopg
 import pytest
 
 from fairchild import Fairchild
+from fairchild.client import health
 from fairchild.db import migrate
 from fairchild.errors import SchemaError
 from tests.support.app import App
@@ -14,7 +18,10 @@ def well(app: App, **options: object) -> dict[str, bool]:
 
 def test_all_is_well_with_a_worker(app: App) -> None:
     app.task(name="t")(lambda: None)
-    assert well(app) == {"database": True, "schema": True, "workers": False, "jobs": True}
+    checks = well(app)
+    assert not checks.pop("workers")
+    assert {"database", "schema", "jobs", "queues", "transactions", "clocks", "notifications", "upkeep"} == set(checks)
+    assert all(checks.values())
     with app.client.claim():
         assert not well(app)["workers"]
     app.work(name="one")
@@ -73,3 +80,40 @@ def test_a_client_connects_where_nothing_has_been_installed(app: App) -> None:
     with client:
         client.install()
         assert client.jobs().jobs == []
+
+
+def warned(app: App, **options: object) -> dict[str, str]:
+    """What is not well but for the missing worker, and what to do about it."""
+    found = app.client.health(**options)  # type: ignore[arg-type]
+    assert all(each["ok"] == (each["level"] != "fail") for each in found.values())
+    assert all(bool(each["do"]) == (each["level"] != "ok") for each in found.values())
+    return {name: each["do"] for name, each in found.items() if each["level"] == "warn"}
+
+
+def test_a_queue_with_jobs_and_without_workers_is_worth_a_warning(app: App) -> None:
+    app.client.enqueue("t", queue="alone")
+    app.client.enqueue("t", queue="paused")
+    app.client.queues.pause("paused")
+    app.task(name="t")(lambda: None)
+    app.work(queues=["other"])
+    assert warned(app) == {"queues": "start one: `fairchild worker --queues alone`"}
+
+
+def test_a_transaction_that_holds_back_vacuum_is_worth_a_warning(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "OPEN_TOO_LONG", timedelta(0))
+    with psycopg.connect(app.url) as other:
+        other.execute("CREATE TEMP TABLE x ()")
+        assert "pg_stat_activity" in warned(app)["transactions"]
+    assert warned(app) == {}
+
+
+def test_clocks_that_differ_and_upkeep_that_nobody_does_are_worth_a_warning(app: App) -> None:
+    app.store.open_session()
+    app.store.sql(
+        """UPDATE {sessions} SET started_at = now() - interval '1 hour',
+                  vitals = jsonb_build_object('clock', extract(epoch FROM beat_at) + 7)"""
+    )
+    assert set(warned(app)) == {"clocks", "upkeep"}
+    assert "+7.0 s" in app.client.health()["clocks"]["detail"]
+    app.store.sql("INSERT INTO {minutes} (minute, queue, task) VALUES (date_trunc('minute', now()), '', '')")
+    assert set(warned(app)) == {"clocks"}

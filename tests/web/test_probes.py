@@ -61,3 +61,17 @@ def test_others_are_answered_if_that_is_switched_on_and_whoever_they_are(mount: 
 
 def test_a_read_only_site_has_them_too(mount: Mount) -> None:
     assert mount(read_only=True).get("/ops/readyz").status_code == 200
+
+
+def test_a_job_that_waits_for_too_long_fails_over_http(app: App, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "READY_SECONDS", 0.0)
+    client = mount()
+    app.store.open_session()
+    app.client.enqueue("t")
+    app.store.sql("UPDATE {ready} SET at = at - interval '100 seconds'")
+    for path in ("/ops/health", "/ops/readyz"):
+        assert client.get(path).status_code == 200
+        assert client.get(f"{path}?max_age=1000").status_code == 200
+        assert client.get(f"{path}?max_age=50").status_code == 503
+        assert client.get(f"{path}?max_age=soon").status_code == 422
+    assert "start more workers" in client.get("/ops/health?max_age=50").get_json()["checks"]["jobs"]["do"]

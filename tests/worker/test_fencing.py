@@ -22,10 +22,10 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     silent = threading.Event()
     beat = lease.beat
 
-    def maybe(link: Any, session: Any) -> Any:
+    def maybe(link: Any, session: Any, vitals: Any = None) -> Any:
         if silent.is_set():
             raise psycopg.OperationalError("no route to host")
-        return beat(link, session)
+        return beat(link, session, vitals)
 
     monkeypatch.setattr(lease, "beat", maybe)
     return silent

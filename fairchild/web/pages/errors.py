@@ -2,35 +2,95 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from fairchild.client.insight import ErrorGroup
-from fairchild.rules.fingerprint import without_details
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from fairchild.client.insight import ERRORS_READ, ErrorGroup
+from fairchild.rules.fingerprint import FINGERPRINT, without_details
 from fairchild.rules.query import parse
 from fairchild.web import words
 from fairchild.web.pages.jobs import arguments_of
+from fairchild.web.pages.parts import Parts
 from fairchild.web.pages.site import Shown, Site
+from fairchild.web.pages.state_of_workers import deployed_at
 from fairchild.web.problems import Problem
 
 MOST_JOBS = 20
-_FINGERPRINT = re.compile(r"[0-9a-f]{12}")
+
+
+class Listed(NamedTuple):
+    """A kind of error as the list shows it."""
+
+    group: ErrorGroup
+    said: str | None
+    href: str
+    new: bool
+    q: str
 
 
 def add_to(site: Site) -> None:
-    """Add the list, and the page of one."""
+    """Add the list, the page of one, and muting it."""
 
     @site.page("/errors")
     def page_errors() -> Shown:
-        groups = [(each, said(site, each), link_of(site, each)) for each in site.fc.insight.errors()]
-        return Shown("errors.html", {"groups": groups})
+        parts = Parts(site.fc)
+        workers = parts.rows("workers", site.fc.worker_sessions)
+        groups = parts.rows("rows", lambda: listed(site, workers))
+        muted = [each for each in groups if each.group.muted_at is not None]
+        shows_muted = request.args.get("muted") == "1"
+        return Shown(
+            "errors.html",
+            {
+                "groups": muted if shows_muted else [each for each in groups if each not in muted],
+                "muted": len(muted),
+                "shows_muted": shows_muted,
+                "late": parts.late,
+            },
+        )
 
     @site.page("/errors/<fingerprint>")
     def page_error(fingerprint: str) -> Shown:
-        group = site.fc.insight.error(fingerprint) if _FINGERPRINT.fullmatch(fingerprint) else None
+        group = site.fc.insight.error(fingerprint) if FINGERPRINT.fullmatch(fingerprint) else None
         if group is None:
             raise Problem(404, "none of the 5,000 newest failed jobs ended by this error; they may have been retried")
         return Shown("error.html", _shown(site, group))
+
+    @site.page("/errors/<fingerprint>", "jobs:edit", methods=("POST",))
+    def page_error_act(fingerprint: str) -> AnyResponse:
+        action = request.form.get("action")
+        if not FINGERPRINT.fullmatch(fingerprint):
+            raise Problem(404, "this is not the fingerprint of an error")
+        if action == "mute":
+            site.fc.insight.mute(fingerprint, site.gate.who())
+        elif action == "unmute":
+            site.fc.insight.unmute(fingerprint)
+        else:
+            raise Problem(422, "say what to do: mute or unmute")
+        site.audit(f"errors:{action}", fingerprint, 1)
+        return site.done(f"{action}d", 1, "error", among="errors", fingerprint=fingerprint)
+
+
+def listed(site: Site, workers: Sequence[Mapping[str, Any]]) -> list[Listed]:
+    """The kinds of errors, those that are new since the last deploy first, then the latest."""
+    groups = site.fc.insight.errors()
+    deployed = deployed_at(workers)
+    # Of a window that does not reach back to the deploy nobody can tell what was there before.
+    whole = sum(each.jobs for each in groups) < ERRORS_READ
+    known = deployed is not None and (whole or any(each.first_at < deployed for each in groups))
+    rows = [
+        Listed(
+            each,
+            said(site, each),
+            link_of(site, each),
+            known and deployed is not None and each.first_at >= deployed,
+            jobs_of(each.fingerprint),
+        )
+        for each in groups
+    ]
+    return sorted(rows, key=lambda each: not each.new)
 
 
 def said(site: Site, group: ErrorGroup) -> str | None:

@@ -7,14 +7,18 @@ from typing import Any
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild.rules.query import Query, Term, parse
-from fairchild.web import charts, words
-from fairchild.web.pages.overview import columns_of
+from fairchild.rules.query import Query, Term
+from fairchild.web import charts
+from fairchild.web.pages.overview import throughput
+from fairchild.web.pages.parts import Parts
 from fairchild.web.pages.site import Shown, Site
-from fairchild.web.pages.state_of_queues import Queue, queue_rows
+from fairchild.web.pages.state_of_queues import Queue, queue_rows, takers
 from fairchild.web.problems import Problem
 
 MOST_JOBS = 10
+MINUTES = 60
+CAP = 1000
+"""Up to which the jobs of each priority are counted."""
 
 
 def add_to(site: Site) -> None:
@@ -22,47 +26,59 @@ def add_to(site: Site) -> None:
 
     @site.page("/queues")
     def page_queues() -> Shown:
-        return Shown("queues.html", {"queues": _queues(site)})
+        parts = Parts(site.fc)
+        queues, _, _ = _read(site, parts)
+        return Shown("queues.html", {"queues": queues, "late": parts.late})
 
     @site.page("/queues/<path:name>")
     def page_queue(name: str) -> Shown:
-        queue = next((each for each in _queues(site) if each.name == name), None)
+        parts = Parts(site.fc)
+        queues, workers, timings = _read(site, parts)
+        queue = next((each for each in queues if each.name == name), None)
+        if queue is None and "rows" in parts.late:
+            raise Problem(503, "this took too long and was broken off; try again")
         if queue is None:
             raise Problem(404, f"there is no queue {name[:100]!r}: nothing is or was in it, and it was never paused")
-        return Shown("queue.html", _shown(site, queue))
+        return Shown("queue.html", _shown(site, parts, queue, workers, timings))
 
     @site.page("/queues/<path:name>", "queues:pause", methods=("POST",))
     def page_queue_act(name: str) -> AnyResponse:
         action = request.form.get("action")
         if action == "pause":
-            site.fc.queues.pause(name)
+            site.fc.queues.pause(name, site.gate.who())
         elif action == "resume":
             site.fc.queues.resume(name)
         else:
             raise Problem(422, "say what to do: pause or resume")
         site.audit(f"queues:{action}", name, 1)
-        return site.done(f"{action}d", 1, "queue", name=name)
+        return site.done(f"{action}d", 1, "queue", among="queues", name=name)
 
 
-def _queues(site: Site) -> list[Queue]:
-    workers = [each for each in site.fc.worker_sessions() if each["state"] in ("running", "paused", "draining")]
-    return queue_rows(site.fc, workers, site.fc.timings())
+def _read(site: Site, parts: Parts) -> tuple[list[Queue], list[dict[str, Any]], list[dict[str, Any]]]:
+    workers = parts.rows("workers", site.fc.worker_sessions)
+    timings = parts.rows("timings", site.fc.timings)
+    retrying = parts.by_key("retrying", site.fc.insight.retrying)
+    rows = parts.rows("rows", lambda: queue_rows(site.fc, workers, timings, retrying), needs="workers")
+    return rows, workers, timings
 
 
-def _shown(site: Site, queue: Queue) -> dict[str, Any]:
-    columns, sums = columns_of(site.fc.points(queue=queue.name), 1)
-    here = Query((Term("queue", (queue.name,)),))
-    waiting = Query((*here.terms, *parse("state:available").terms))
+def _shown(
+    site: Site, parts: Parts, queue: Queue, workers: list[dict[str, Any]], timings: list[dict[str, Any]]
+) -> dict[str, Any]:
+    fc, name = site.fc, queue.name
+    points = parts.rows("throughput", lambda: fc.points(MINUTES, queue=name))
+    waits = parts.rows("waits", lambda: fc.waits(MINUTES, queue=name))
+    own = [each for each in timings if each["queue"] == name]
     return {
         "queue": queue,
-        "chart": charts.stacked(columns, words.STACKED),
-        "moments": [label for label, _ in columns],
-        "sums": sums,
-        "sums_said": f"{words.number(sums['completed'])} completed, {words.number(sums['failed'])} failed in an hour",
-        "tasks": site.fc.timings(queue=queue.name),
-        "takers": [each for each in site.fc.worker_sessions()
-                   if each["state"] in ("running", "paused", "draining")
-                   and (each["queues"] is None or queue.name in each["queues"])],
-        "next": site.fc.search(waiting, limit=MOST_JOBS, short=True).jobs if queue.available else [],
-        "here_q": str(here),
-    }  # fmt: skip
+        **throughput(points, 1, "1h", waits),
+        "tasks": own,
+        "waited": charts.histogram([each["wait"]["buckets"] for each in own]),
+        "ran": charts.histogram([each["run"]["buckets"] for each in own]),
+        "takers": takers(workers, name),
+        "next": parts.rows("waiting", lambda: fc.queues.longest_waiting(name, MOST_JOBS)),
+        "priorities": parts.by_key("priorities", lambda: fc.queues.priorities(name, CAP)),
+        "cap": CAP,
+        "here_q": str(Query((Term("queue", (name,)),))),
+        "late": parts.late,
+    }

@@ -6,6 +6,8 @@ page's ``live`` block alone, for ``live.js``; that answer is shared by all who m
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import wraps
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from flask import Blueprint, Response, g, redirect, request, url_for
 from flask.sansio.blueprints import BlueprintSetupState
@@ -23,7 +25,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild import __version__, clock
 from fairchild.client import Fairchild
-from fairchild.errors import StoreError
+from fairchild.errors import DatabaseUnavailable, StoreError
 from fairchild.job import Job
 from fairchild.rules.query import RETRYING
 from fairchild.web import charts, problems, words
@@ -38,12 +40,23 @@ from fairchild.web.problems import Problem
 log = logging.getLogger("fairchild.web")
 
 RIGHTS_SHOWN = (
-    "jobs:retry", "jobs:cancel", "jobs:delete", "jobs:insert", "queues:pause", "workers:control", "payload:read",
+    "jobs:retry", "jobs:cancel", "jobs:edit", "jobs:delete", "jobs:insert", "queues:pause", "workers:control",
+    "payload:read",
 )  # fmt: skip
-_PASSING = ("_live", "did", "n")
+_PASSING = ("_live", "did", "n", "at")
 """Parameters that no link takes along."""
 LIVE_SECONDS = 1.0
 SHELL_SECONDS = 2.0
+MENU_SECONDS = 15.0
+"""For which the counts hold that have to be looked up."""
+MOST_COUNTED = 99
+SHELL_PATIENCE = 0.3
+"""Seconds that a page about an error waits for what stands around it."""
+IN_PLACE = (409, 422, 503)
+"""Failures of actions that are said on the page they came from."""
+SAID = "fairchild_said"
+"""The cookie that takes the sentence there."""
+MOST_SAID = 500
 
 MENU = (
     ("overview", "Overview", "o"),
@@ -59,6 +72,8 @@ MENU = (
     ("system", "System", "y"),
 )
 """(page, its name, the key after ``g`` that goes there)"""
+NOT_IN_USE = frozenset({"schedules", "limits", "tenants"})
+"""Entries that are dimmed: their pages teach what is not in use."""
 
 DONE = {
     "retried": ("job retried", "jobs retried"),
@@ -68,11 +83,15 @@ DONE = {
     "paused": ("queue paused", "queues paused"),
     "resumed": ("queue resumed", "queues resumed"),
     "asked": ("worker asked where its threads are", "workers asked where their threads are"),
+    "muted": ("error muted", "errors muted"),
+    "unmuted": ("error shown again", "errors shown again"),
     "worker-paused": ("worker asked to take no more jobs", "workers asked to take no more jobs"),
     "worker-resumed": ("worker asked to take jobs again", "workers asked to take jobs again"),
     "worker-stopped": ("worker asked to finish its jobs and stop", "workers asked to finish their jobs and stop"),
 }
 """What an action says of itself after its redirect; nothing of the address is shown but the number."""
+_CHANGED = {"job": "id", "workflow": "id", "queue": "name", "worker": "id", "error": "fingerprint"}
+"""What a notice may link to, and what its page calls the thing."""
 
 
 @dataclass
@@ -94,6 +113,16 @@ class Shell:
     """Of all jobs by shown state: what retries is not also counted as scheduled."""
     ahead: timedelta
     """The database's clock less this machine's."""
+    menu: dict[str, str] = field(default_factory=dict)
+    """By page, the number beside its name."""
+    server: str = ""
+    """PostgreSQL's version."""
+    away: bool = False
+    """The database does not answer at all."""
+
+
+NOTHING = Shell(None, {}, timedelta())
+AWAY = replace(NOTHING, away=True)
 
 
 View = Callable[..., "Shown | AnyResponse"]
@@ -110,6 +139,7 @@ class Site:
         self.assets = Assets()
         self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS)
         self._shell: Shared[Shell] = Shared(SHELL_SECONDS, most=1)
+        self._menu: Shared[tuple[dict[str, str], str]] = Shared(MENU_SECONDS, most=1)
         # An environment of our own: whatever the host's does, everything is escaped here.
         self.env = Environment(
             loader=PackageLoader("fairchild.web"),
@@ -129,6 +159,8 @@ class Site:
             charts=charts,
             json_tokens=tokens,
             menu=MENU,
+            not_in_use=NOT_IN_USE,
+            user=gate.user,
             states=words.STATES,
             version=__version__,
             read_only=gate.read_only,
@@ -213,25 +245,55 @@ class Site:
 
     def shell(self) -> Shell:
         """Counts for the menu and the clock, read at most every two seconds."""
+        if "fairchild_shell" not in g:
+            try:
+                g.fairchild_shell = self._shell.get("shell", self._read_shell)
+            except StoreError as error:
+                log.warning("the menu is shown without counts: %s", error)
+                g.fairchild_shell = AWAY if isinstance(error, DatabaseUnavailable) else NOTHING
+        shell: Shell = g.fairchild_shell
+        return shell
 
-        def read() -> Shell:
-            sent = clock.now()
-            moment = self.fc.insight.now()
-            ahead = moment - datetime.now(timezone.utc) + timedelta(seconds=(clock.now() - sent) / 2)
-            stats, retrying = self.fc.stats(), self.fc.insight.coming().retrying
-            counts = {**stats["jobs"], RETRYING: retrying}
-            counts["scheduled"] = max(counts["scheduled"] - retrying, 0)
-            return Shell(stats, counts, ahead)
+    def _read_shell(self) -> Shell:
+        sent = clock.now()
+        moment = self.fc.insight.now()
+        ahead = moment - datetime.now(timezone.utc) + timedelta(seconds=(clock.now() - sent) / 2)
+        stats, retrying = self.fc.stats(), self.fc.insight.coming().retrying
+        counts = {**stats["jobs"], RETRYING: retrying}
+        counts["scheduled"] = max(counts["scheduled"] - retrying, 0)
+        looked_up, server = self._menu.get("menu", self._look_up)
+        menu = {"jobs": words.short_number(sum(counts.values())), "queues": words.short_number(len(stats["queues"]))}
+        return Shell(stats, counts, ahead, {**menu, **looked_up}, server)
 
-        try:
-            return self._shell.get("shell", read)
-        except StoreError as error:
-            log.warning("the menu is shown without counts: %s", error)
-            return Shell(None, {}, timedelta())
+    def _look_up(self) -> tuple[dict[str, str], str]:
+        """The counts that no counter keeps: each reads a bounded number of rows."""
+        found = self.fc.insight.menu(MOST_COUNTED)
+        shown = {"workflows": found.workflows, "workers": found.workers, "errors": found.errors, "tasks": found.tasks}
+        return {
+            page: f"{MOST_COUNTED}+" if number > MOST_COUNTED else words.number(number)
+            for page, number in shown.items()
+        }, found.server
 
-    def done(self, did: str, count: int, page: str, **values: Any) -> AnyResponse:
-        """After an action: to a page that says what was done."""
-        return redirect(self.url(page, **values, did=did, n=count), 303)
+    def done(self, did: str, count: int, page: str, *, among: str | None = None, **values: Any) -> AnyResponse:
+        """After an action: to a page that says what was done, that of what was changed.
+
+        ``among``: the page of the list that this stands in; whoever came from there goes back there, and is shown the
+        way to it.
+        """
+        back = self.back()
+        if among is None or back is None or urlsplit(back).path != self.url(among):
+            return redirect(self.url(page, **values, did=did, n=count), 303)
+        more = urlencode({"did": did, "n": count, "at": f"{page}/{values[_CHANGED[page]]}"})
+        return redirect(f"{back}{'&' if '?' in back else '?'}{more}", 303)
+
+    def back(self) -> str | None:
+        """The address of the page that this request was sent from, if it is one of these."""
+        came = urlsplit(request.headers.get("Referer", ""))
+        mount = self.url("overview")
+        if came.netloc != request.host or came.path.startswith("//") or not f"{came.path}/".startswith(mount):
+            return None
+        query = urlencode([pair for pair in parse_qsl(came.query) if pair[0] not in _PASSING])
+        return f"{came.path}?{query}" if query else came.path
 
     def visible(self, job: Job) -> tuple[Job, dict[str, Any]]:
         """A job as whoever asks may see it, and the same as a dict."""
@@ -262,11 +324,16 @@ class Site:
         did, count = request.args.get("did", ""), request.args.get("n", "")
         number = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
         toast = f"{words.number(number)} {DONE[did][number != 1]}" if did in DONE else None
-        return {"shell": self.shell(), "toast": toast}
+        kind, _, name = request.args.get("at", "").partition("/")
+        changed = (self.url(kind, **{_CHANGED[kind]: name}), f"Show {kind}") if kind in _CHANGED and name else None
+        return {"shell": self.shell(), "toast": toast, "changed": changed, "refused": _heard()}
 
     def _whole(self, shown: Shown) -> Response:
         html = self.env.get_template(f"fairchild/{shown.template}").render({**self._common(), **shown.data})
-        return Response(html, shown.status, content_type="text/html; charset=utf-8")
+        response = Response(html, shown.status, content_type="text/html; charset=utf-8")
+        if SAID in request.cookies:
+            response.delete_cookie(SAID, path=self.url("overview"))
+        return response
 
     def _fragments(self, view: View, values: Mapping[str, Any]) -> AnyResponse:
         allowed = tuple(self.gate.allows(right) for right in RIGHTS_SHOWN)
@@ -289,11 +356,44 @@ class Site:
 
     def _problem(self, error: Exception) -> Response:
         problem = problems.describe(error)
-        if problems.is_api() or "_live" in request.args:
-            return problems.answer(problem)
         answer = problems.answer(problem)
+        if problems.is_api() or "_live" in request.args:
+            return answer
+        back = self.back() if request.method == "POST" and problem.code in IN_PLACE else None
+        if back is not None:
+            said = Response(status=303, headers={"Location": back})
+            text = base64.urlsafe_b64encode((problem.detail or problem.name)[:MOST_SAID].encode()).decode()
+            said.set_cookie(SAID, text, 30, path=self.url("overview"), httponly=True, samesite="Strict")
+            return said
+        away = isinstance(error, DatabaseUnavailable)
         retry = problem.code == 503 and request.method == "GET"
+        data = {"problem": problem, "retry": retry, "away": away, "title": problem.name}
         template = self.env.get_template("fairchild/problem.html")
-        answer.set_data(template.render(problem=problem, retry=retry, title=problem.name))
+        answer.set_data(template.render({**self._around(problem, away), **data}))
         answer.content_type = "text/html; charset=utf-8"
         return answer
+
+    def _around(self, problem: Problem, away: bool) -> dict[str, Any]:
+        """What stands around an error; nothing does for those who may see no page."""
+        writes = request.method not in SAFE_METHODS
+        # 400: it came under a name that nobody is served under. 403: who may not write is not asked what they may read.
+        if problem.code in (400, 401) or (problem.code == 403 and writes):
+            return {"layout": "fairchild/bare.html"}
+        with self.fc.reading_within(SHELL_PATIENCE):
+            if away:
+                g.fairchild_shell = AWAY
+            try:
+                if self.gate.allows("view"):
+                    return {"layout": "fairchild/base.html", **self._common()}
+            except (StoreError, Problem) as error:
+                log.warning("the page about an error stands alone: %s", error)
+        return {"layout": "fairchild/bare.html"}
+
+
+def _heard() -> str | None:
+    """What the action said that failed and led back here."""
+    try:
+        text = base64.b64decode(request.cookies.get(SAID, ""), b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return text[:MOST_SAID] or None

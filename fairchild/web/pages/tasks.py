@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fairchild.rules.query import Query, Term
-from fairchild.web import charts, words
-from fairchild.web.pages.overview import columns_of
+from fairchild.web import charts
+from fairchild.web.pages.overview import throughput
+from fairchild.web.pages.parts import Parts
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask_defaults
 
 DAY = 24 * 60
 STEP = 24
-DOTS = 60
+MOST_JOBS = 10
 
 
 class Task(NamedTuple):
@@ -28,56 +29,67 @@ class Task(NamedTuple):
     p50: float | None
     p95: float | None
 
+    @property
+    def failing(self) -> float | None:
+        """Of a hundred that ended, how many had failed."""
+        return 100 * self.failed / self.ended if self.ended else None
+
 
 def add_to(site: Site) -> None:
     """Add the list and the page of a task."""
 
     @site.page("/tasks")
     def page_tasks() -> Shown:
-        return Shown("tasks.html", {"tasks": _rows(site.fc.known_tasks(), site.fc.timings(DAY))})
+        parts = Parts(site.fc)
+        known = parts.rows("rows", site.fc.known_tasks)
+        timed = parts.rows("timings", lambda: site.fc.timings(DAY))
+        return Shown("tasks.html", {"tasks": _rows(known, timed), "late": parts.late})
 
     @site.page("/tasks/<path:name>")
     def page_task(name: str) -> Shown:
         if not name.isprintable():
             raise Problem(404, "there is no such task")
-        known = next((each for each in site.fc.known_tasks() if each["name"] == name), None)
-        jobs = site.fc.search(Query((Term("task", (name,)),)).bounded(), limit=DOTS, short=True).jobs
-        if known is None and not jobs:
+        fc, parts = site.fc, Parts(site.fc)
+        known = next((each for each in fc.known_tasks() if each["name"] == name), None)
+        query = Query((Term("task", (name,)),))
+        jobs = parts.rows("jobs", lambda: fc.search(query.bounded(), limit=MOST_JOBS, short=True).jobs)
+        if known is None and not jobs and "jobs" not in parts.late:
             raise Problem(404, f"no live worker knows a task {name[:100]!r}, and no job of it was made in the last day")
-        columns, sums = columns_of(site.fc.points(DAY, task=name, step=STEP), STEP)
+        points = parts.rows("throughput", lambda: fc.points(DAY, task=name, step=STEP))
+        timings = parts.rows("timings", lambda: fc.timings(DAY, task=name))
         return Shown(
             "task.html",
             {
                 "name": name,
                 "known": known and {**known, "params": mask_defaults(known["params"])},
                 "jobs": jobs,
-                "chart": charts.stacked(columns, words.STACKED),
-                "moments": [label for label, _ in columns],
-                "sums": sums,
-                "sums_said": f"{words.number(sums['completed'])} completed, {words.number(sums['failed'])} failed",
-                "timings": site.fc.timings(DAY, task=name),
-                "all_jobs": site.url("jobs", q=str(Query((Term("task", (name,)),)))),
+                **throughput(points, STEP, "24h", []),
+                "timings": timings,
+                "figures": _row(name, known, timings),
+                "waited": charts.histogram([each["wait"]["buckets"] for each in timings]),
+                "ran": charts.histogram([each["run"]["buckets"] for each in timings]),
+                "all_jobs": site.url("jobs", q=str(query)),
+                "late": parts.late,
             },
         )
 
 
 def _rows(known: Sequence[Mapping[str, Any]], timed: Sequence[Mapping[str, Any]]) -> list[Task]:
-    rows = []
     named = {each["name"]: each for each in known}
-    for name in sorted({*named, *(each["task"] for each in timed)}):
-        own = [each for each in timed if each["task"] == name]
-        ended = sum(each["completed"] + each["failed"] + each["cancelled"] for each in own)
-        fastest = max(own, key=lambda each: each["run"]["count"], default=None)
-        task = named.get(name)
-        rows.append(
-            Task(
-                name,
-                task["queue"] if task else own[0]["queue"],
-                task["workers"] if task else 0,
-                ended,
-                sum(each["failed"] for each in own),
-                fastest["run"]["p50"] if fastest else None,
-                fastest["run"]["p95"] if fastest else None,
-            )
-        )
-    return rows
+    own: dict[str, list[Mapping[str, Any]]] = {}
+    for each in timed:
+        own.setdefault(each["task"], []).append(each)
+    return [_row(name, named.get(name), own.get(name, [])) for name in sorted({*named, *own})]
+
+
+def _row(name: str, task: Mapping[str, Any] | None, timed: Sequence[Mapping[str, Any]]) -> Task:
+    ran = charts.histogram([each["run"]["buckets"] for each in timed])
+    return Task(
+        name,
+        task["queue"] if task else timed[0]["queue"] if timed else "",
+        task["workers"] if task else 0,
+        sum(each["completed"] + each["failed"] + each["cancelled"] for each in timed),
+        sum(each["failed"] for each in timed),
+        None if ran is None else ran.p50,
+        None if ran is None else ran.p95,
+    )

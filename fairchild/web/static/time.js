@@ -20,12 +20,19 @@ function elapsed(seconds) {
   return `${Math.floor(whole / units[first][1])}${units[first][0]}` + (rest ? ` ${rest}${units[first + 1][0]}` : "");
 }
 
+// On an axis: in the reader's zone, unless all is shown as UTC.
+function clock(moment, days) {
+  const form = { hour: "2-digit", minute: "2-digit", ...(days && { day: "numeric", month: "short" }), ...(HOW[how] === "utc" && { timeZone: "UTC" }) };
+  return moment.toLocaleString([], form);
+}
+
 function refresh() {
   const now = Date.now() + ahead;
   for (const each of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(each.dateTime), seconds = (moment - now) / 1000;
     let text;
-    if ("elapsed" in each.dataset) text = elapsed(-seconds);
+    if ("clock" in each.dataset) text = clock(moment, each.dataset.clock === "day");
+    else if ("elapsed" in each.dataset) text = elapsed(-seconds);
     else if (HOW[how] === "utc") text = each.dateTime.slice(0, 19).replace("T", " ") + " UTC";
     else if (HOW[how] === "local") text = moment.toLocaleString();
     else text = relative(seconds);
@@ -34,7 +41,7 @@ function refresh() {
 }
 
 document.addEventListener("click", (event) => {
-  const time = event.target.closest?.("time[datetime]:not([data-elapsed])");
+  const time = event.target.closest?.("time[datetime]:not([data-elapsed], [data-clock])");
   if (!time || time.closest("a")) return;
   how = (how + 1) % HOW.length;
   refresh();
