@@ -16,14 +16,13 @@ from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
 from fairchild.web.pages import stacks
+from fairchild.web.pages.attempts import attempts_of, moment_in, told
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
 
 MOST_RELATIVES = 20
 MOST_LINES = 500
-TRACK = 400.0
-"""How wide the bar of an attempt is drawn."""
 
 
 class Step(NamedTuple):
@@ -33,17 +32,6 @@ class Step(NamedTuple):
     moment: datetime | None
     note: str
     cls: str
-
-
-class Attempt(NamedTuple):
-    """One attempt as a bar: (x, width) of its wait and of its run, where those are known."""
-
-    label: str
-    state: str
-    wait: tuple[float, float] | None
-    run: tuple[float, float] | None
-    took: str
-    said: str
 
 
 def add_to(site: Site) -> None:
@@ -97,7 +85,6 @@ def find(site: Site, id: str) -> Job:
 
 def _shown(site: Site, job: Job) -> dict[str, Any]:
     job, shown = site.visible(job)
-    error = job.errors[-1] if job.errors else None
     root = site.fc.get_job(job.workflow_id) if job.workflow_id not in (None, job.id) else None
     parent = None
     if job.parent_id is not None:
@@ -113,12 +100,10 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
         "parent": parent,
         "path": _path(job),
         "why": _why(site, job),
-        "error": None if error is None else {"type": None, "kind": None, "message": None, "traceback": None, **error,
-                                             "at": _moment(error.get("at"))},
-        "traced": words.traced((error or {}).get("traceback") or ""),
+        "error": told(job.errors[-1]) if job.errors else None,
         "others": site.url("jobs", q=_others(job)),
         "progress": _progress(job),
-        "attempts": _attempts(job, site.now()),
+        "attempts": attempts_of(job, site.now()),
         "upstreams": upstreams,
         "more_upstreams": max(len(job.deps) - MOST_RELATIVES, 0),
         "children": children.jobs,
@@ -185,7 +170,7 @@ def _path(job: Job) -> list[Step]:
         past("available", job.scheduled_at if first_try else job.inserted_at)
     if job.attempted_at is not None:
         if job.errors and (not job.ended or len(job.errors) > 1) and now_in != RETRYING:
-            past(RETRYING, _moment(job.errors[-1].get("at")), "")
+            past(RETRYING, moment_in(job.errors[-1].get("at")), "")
         past("running", job.attempted_at)
         if now_in == RETRYING:
             past(RETRYING, job.scheduled_at)
@@ -203,64 +188,6 @@ def _path(job: Job) -> list[Step]:
 
 def _has_here(steps: list[Step]) -> bool:
     return any(step.cls == "past here" for step in steps)
-
-
-def _attempts(job: Job, now: datetime) -> list[Attempt]:
-    """All attempts on one scale, from when it was made until now or its end."""
-    if job.inserted_at is None or not (job.errors or job.attempted_at):
-        return []
-    start = job.inserted_at
-    end = max(job.ended_at or now, job.scheduled_at or now) if not job.ended else job.ended_at or now
-    whole = max((end - start).total_seconds(), 0.001)
-
-    def at(moment: datetime) -> float:
-        return round(min(max((moment - start).total_seconds() / whole, 0), 1) * TRACK, 1)
-
-    def span(first: datetime, last: datetime) -> tuple[float, float]:
-        x = min(at(first), TRACK - 1.5)
-        return x, max(round(at(last) - x, 1), 1.5)
-
-    found = []
-    before = start
-    for error in job.errors:
-        ended = _moment(error.get("at"))
-        if ended is None:
-            continue
-        begun = _moment(error.get("started_at"))
-        if begun is None and error is job.errors[-1] and job.attempted_at is not None and job.attempted_at <= ended:
-            begun = job.attempted_at
-        kind = error.get("kind") or "error"
-        state = "failed" if kind in ("error", "timeout", "invalid_args") else "cancelled"
-        took = words.duration(ended - begun) if begun else ""
-        label = f"{error.get('attempt', '?')} {'failed' if kind == 'error' else kind.replace('_', ' ')}"
-        said = f"attempt {error.get('attempt')}: {error.get('type') or kind}" + (f" after {took}" if took else "")
-        wait = span(before, begun or ended) if (begun or ended) > before else None
-        found.append(Attempt(label, state, wait, span(begun, ended) if begun else span(ended, ended), took, said))
-        before = ended
-    number = job.attempt
-    if job.state is JobState.RUNNING and job.attempted_at is not None:
-        took = words.duration(now - job.attempted_at)
-        found.append(Attempt(f"{number} running", "running", span(before, job.attempted_at),
-                             span(job.attempted_at, now), took, f"attempt {number}: running"))  # fmt: skip
-    elif job.state is JobState.COMPLETED and job.attempted_at is not None and job.ended_at is not None:
-        took = words.duration(job.ended_at - job.attempted_at)
-        found.append(Attempt(f"{number} completed", "completed", span(before, job.attempted_at),
-                             span(job.attempted_at, job.ended_at), took, f"attempt {number}: {took}"))  # fmt: skip
-    elif job.state is JobState.SCHEDULED and job.errors and job.scheduled_at is not None:
-        due = words.relative(job.scheduled_at, now)
-        found.append(Attempt(f"{number + 1} due", "scheduled", span(before, job.scheduled_at), None, due,
-                             f"attempt {number + 1}: due {due}"))  # fmt: skip
-    return found
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, datetime):
-        return value
-    try:
-        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else None
 
 
 def _again(job: Job, shown: dict[str, Any]) -> str:
