@@ -97,6 +97,7 @@ class JobActions(Protocol):
     def wait_for(self, id: UUID, timeout: float | None) -> Job: ...
     def cancel_one(self, id: UUID, reason: str) -> Job: ...
     def retry_one(self, id: UUID) -> Job: ...
+    def run_one_now(self, id: UUID) -> Job: ...
 
 
 @dataclass(eq=False)
@@ -191,6 +192,10 @@ class Job:
     def retry(self) -> Job:
         """Make an ended job available again, with at least one attempt left."""
         return self._take(self._actions().retry_one(self.id))
+
+    def run_now(self) -> Job:
+        """Make a scheduled job available before its time. In any other state it stays as it is."""
+        return self._take(self._actions().run_one_now(self.id))
 
     def _take(self, other: Job | None) -> Job:
         from fairchild.errors import UnknownJob  # noqa: PLC0415 - a value's module imports nothing at load

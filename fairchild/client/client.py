@@ -644,9 +644,16 @@ class Fairchild(Overview):
         return Page(found, str(found[-1].id) if more else None)
 
     def logs(
-        self, id: UUID | str, *, after: int = 0, level: str = "debug", limit: int = MAX_PAGE, newest: bool = False
+        self,
+        id: UUID | str,
+        *,
+        attempt: int | None = None,
+        after: int = 0,
+        level: str = "debug",
+        limit: int = MAX_PAGE,
+        newest: bool = False,
     ) -> list[LogLine]:
-        """Lines that a job has logged, of all its attempts, oldest first: up to ``limit``, from ``level`` up.
+        """Lines that a job has logged, oldest first: up to ``limit``, from ``level`` up, of one ``attempt`` or of all.
 
         ``after=lines[-1].id`` reads on; with ``newest`` it is the last lines that are given. A line is there about a
         quarter of a second after it was written.
@@ -657,7 +664,9 @@ class Fairchild(Overview):
             )
         job_id = _uuid(id)
         return self.ask(
-            lambda link: notes.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit, newest=newest)
+            lambda link: notes.read_lines(
+                link, job_id, after=after, level=LEVELS[level], attempt=attempt, limit=limit, newest=newest
+            )
         )
 
     def search(
@@ -810,6 +819,23 @@ class Fairchild(Overview):
     def retry_one(self, id: UUID) -> Job:
         """Reopen one job and read it again."""
         self.retry([id])
+        return self._existing(id)
+
+    def run_now(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
+        """Make scheduled jobs, given as in ``cancel``, available before their time; also those to be tried again.
+
+        The ids of those that were scheduled. Nothing but the time is got around: what waits for other jobs goes on
+        waiting, and a paused queue or a limit holds them as any other job.
+        """
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            due = control.run_now(link, ids)
+        self.wake_workers()
+        return due
+
+    def run_one_now(self, id: UUID) -> Job:
+        """Make one scheduled job available and read it again."""
+        self.run_now([id])
         return self._existing(id)
 
     def delete(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:

@@ -1,4 +1,4 @@
-"""Cancelling and retrying by hand.
+"""Cancelling, retrying, and running ahead of time, by hand.
 
 Cancelling deletes the row that says where the job is (``due``, ``waiting`` or ``ready``): who deletes it owns the job,
 so a claim and a cancellation can never both have it. A running job has its claim marked; its worker hears of it at
@@ -7,7 +7,10 @@ A family is cancelled from the top down, in pages, so that one of a million jobs
 
 A retry reopens what the failure had ended and counts all of it anew, under the locks of the waiting jobs it touches.
 
-Both touch jobs in an order that is not the workers' own, so a deadlock is possible. On our own connections what was
+What is only put off can be run now: it leaves ``due`` as if its time had come. What waits for other jobs, for a signal
+or for a limit is not in ``due``, or stands behind the claim, and so nothing else is got around.
+
+All touch jobs in an order that is not the workers' own, so a deadlock is possible. On our own connections what was
 broken off is done again.
 """
 
@@ -21,6 +24,7 @@ from uuid import UUID
 from fairchild.db import wake
 from fairchild.db.connect import Link, again
 from fairchild.db.enqueue import NOTIFY
+from fairchild.db.events import tell
 from fairchild.db.finish import Applied, Ended, finish
 from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
 from fairchild.db.statement import Sql
@@ -83,6 +87,28 @@ found AS MATERIALIZED (
 locked AS MATERIALIZED (
   SELECT ctid AS tid FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) FOR UPDATE SKIP LOCKED)
 DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM locked)) RETURNING job_id""",
+)
+# Somebody who does not want to wait. As PROMOTE_DUE, of named jobs: fairchild_due_pkey. The row of a job says when it
+# was due; nobody else changes that row while the job has no place.
+RUN_NOW = Sql(
+    "run_now",
+    """
+WITH locked AS MATERIALIZED (
+  SELECT job_id FROM {due} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE),
+gone AS (
+  DELETE FROM {due} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked))
+  RETURNING job_id, queue, priority, tenant, task, run_at),
+promoted AS (
+  INSERT INTO {ready} (queue, priority, job_id, tenant, task)
+  SELECT queue, priority, job_id, tenant, task FROM gone ORDER BY run_at, job_id
+  RETURNING job_id),
+moved AS (
+  UPDATE {jobs} SET scheduled_at = statement_timestamp()
+   WHERE id = ANY(ARRAY(SELECT job_id FROM promoted)) AND scheduled_at > statement_timestamp()),
+"""
+    + tell("told", "promoted", "'job_ready'", "job_id")
+    + """
+SELECT job_id FROM promoted""",
 )
 ASK_RUNNING = Sql(
     "ask_running",
@@ -309,6 +335,25 @@ def _without(ids: list[UUID], others: list[UUID]) -> list[UUID]:
 
 def _cancelled(job_id: UUID, reason: str) -> dict[str, Any]:
     return {"job_id": job_id, "state": "cancelled", "reason": reason, "kept": False, "result": None, "error": None}
+
+
+def run_now(link: Link, ids: Iterable[UUID]) -> list[UUID]:
+    """Make scheduled jobs, also those that are to be tried again, available: those of ``ids`` that were, in order.
+
+    In batches, a transaction each. Jobs in any other state are left alone.
+    """
+    wanted, due = list(dict.fromkeys(ids)), set[UUID]()
+    for start in range(0, len(wanted), BATCH):
+        due.update(again(link, lambda start=start: _run_now(link, wanted[start : start + BATCH])))  # type: ignore[misc]
+    return [job_id for job_id in wanted if job_id in due]
+
+
+def _run_now(link: Link, ids: list[UUID]) -> list[UUID]:
+    with link.atomic():
+        found = [row[0] for row in link.rows(RUN_NOW, {"ids": ids})]
+        if found:
+            link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
+    return found
 
 
 def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:

@@ -19,13 +19,15 @@ from fairchild.job import LEVELS, JobState
 from fairchild.rules.fingerprint import without_details
 from fairchild.web import openapi, shapes
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
-from fairchild.web.bulk import bulk_change, in_batches
+from fairchild.web.bulk import RIGHTS as BULK_RIGHTS
+from fairchild.web.bulk import bulk_change, fits, in_batches
 from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, invalid, read_id
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
 from fairchild.web.shapes import named
 
 MAX_BULK = 10_000
+WHAT_HOLDS = "nothing but the time is got around"
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
 STACKS_SECONDS = 1.5
 """That a request waits for a worker, which holds a thread of the host."""
@@ -44,6 +46,7 @@ FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
 }  # fmt: skip
 LOG: dict[str, Schema] = {
+    "attempt": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
     "after": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
     "level": {"type": "string", "enum": [*LEVELS], "default": "debug"},
     "limit": LIMIT,
@@ -77,7 +80,7 @@ BULK: Schema = {
     "required": ["action"],
     "additionalProperties": False,
     "properties": {
-        "action": {"type": "string", "enum": ["cancel", "retry", "delete"]},
+        "action": {"type": "string", "enum": [*BULK_RIGHTS]},
         "ids": {"type": "array", "items": ID, "minItems": 1, "maxItems": 1000},
         "filter": {"type": "object", "additionalProperties": False, "properties": FILTERS},
         "dry_run": {"type": "boolean"},
@@ -173,18 +176,18 @@ def _jobs(api: Api) -> None:
     @api.add(
         "POST",
         "/api/jobs/bulk",
-        ("jobs:retry", "jobs:cancel", "jobs:delete"),
+        tuple(BULK_RIGHTS.values()),
         body=BULK,
         refusals=(403,),
         answer=shapes.BULK,
     )
     def bulk(body: dict[str, Any]) -> Any:
-        """Cancel, retry or delete jobs by ids or a filter, as many as a second allows; ``more``: ask again.
+        """Cancel, retry, run now or delete jobs by ids or a filter, as many as a second allows; ``more``: ask again.
 
         At most 10,000 at once; ``dry_run`` only counts.
         """
         action = body["action"]
-        gate.require(f"jobs:{action}")
+        gate.require(BULK_RIGHTS[action])
         if ("ids" in body) == bool(body.get("filter")):
             raise invalid([("$", "needs either ids or a filter that is not empty")])
         filters = {name: UUID(v) if name in ("workflow", "worker") else v for name, v in body.get("filter", {}).items()}
@@ -192,7 +195,7 @@ def _jobs(api: Api) -> None:
         with fc.reading_within(READ_SECONDS):
             found = fc.job_states(ids=ids, limit=MAX_BULK + 1, **filters)
         more, found = len(found) > MAX_BULK, found[:MAX_BULK]
-        chosen = [job_id for job_id, state in found if state.ended != (action == "cancel")]
+        chosen = [job_id for job_id, state in found if fits(action, state)]
         counts = {"matching": len(found), "possible": len(chosen), "more": more}
         if body.get("dry_run"):
             return {**counts, "changed": 0, "refused": 0, "dry_run": True}
@@ -222,7 +225,7 @@ def _one_job(api: Api) -> None:
 
     @api.add("GET", "/api/jobs/{id}/logs", "payload:read", query=LOG, refusals=(404,), answer=shapes.LOGS)
     def get_logs(id: str, query: dict[str, Any]) -> Any:
-        """What a job has logged, oldest first, of all its attempts; ``after`` asks for what came after a line."""
+        """What a job has logged, oldest first, of one attempt or of all; ``after`` asks for what came after a line."""
         job = existing(id)
         lines = fc.logs(job.id, **query)
         return {
@@ -267,6 +270,15 @@ def _one_job(api: Api) -> None:
         except UsageError as error:
             raise Problem(409, str(error)) from None
         api.note("retry", job.id, len(changed))
+        return gate.show(job.refresh())
+
+    @api.add("POST", "/api/jobs/{id}/run", "jobs:edit", refusals=(404, 409), answer=named("Job"))
+    def run_job(id: str) -> Any:
+        """Make a scheduled job available before its time, also one that is to be tried again; 409 in other states."""
+        job = existing(id)
+        if not fc.run_now(job):
+            raise Problem(409, f"job {job.id} is not scheduled: it is {job.refresh().state}; {WHAT_HOLDS}")
+        api.note("run", job.id)
         return gate.show(job.refresh())
 
     @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409), answer=shapes.DELETED)

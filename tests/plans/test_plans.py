@@ -22,6 +22,7 @@ from fairchild.db import (
     browse,
     census,
     claim,
+    control,
     enqueue,
     finish,
     history,
@@ -203,6 +204,13 @@ def test_promoting_walks_the_index_by_time(tuned: Link) -> None:
     nodes = explain(tuned, claim.PROMOTE_DUE, {"most": 1000, **wake.wake_params("public")})
 
     assert {"fairchild_due_by_time", "fairchild_timers_by_time"} <= indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+def test_running_jobs_now_goes_by_their_keys(tuned: Link) -> None:
+    nodes = explain(tuned, control.RUN_NOW, {"ids": [uuid7() for _ in range(100)]})
+
+    assert {PKEY, "fairchild_due_pkey"} <= indexes(nodes)
     assert not scanned(nodes) & BIG
 
 

@@ -318,7 +318,7 @@ def test_the_page_of_a_job_shows_its_progress_and_its_log(app: App, site: FlaskC
     eventually(lambda: len(app.client.logs(job.id)) == 1)
     said = read(site, f"jobs/{job.id}").said
     assert "30 of 120, 25% · <b>half" in said
-    assert 'WARNING began n=1 token="[hidden]"' in said
+    assert 'warning attempt 1 talk began n=1 token="[hidden]"' in said
 
 
 def test_a_form_from_another_site_is_refused(site: FlaskClient, shop: dict[str, Job]) -> None:

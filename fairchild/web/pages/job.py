@@ -11,18 +11,17 @@ from uuid import UUID
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild.job import Job, JobState, LogLine
+from fairchild.job import Job, JobState
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
 from fairchild.web.pages import stacks
 from fairchild.web.pages.attempts import attempts_of, moment_in, told
+from fairchild.web.pages.logs import shown_logs, whole_log
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
-from fairchild.web.redact import mask
 
 MOST_RELATIVES = 20
-MOST_LINES = 500
 
 
 class Step(NamedTuple):
@@ -42,6 +41,10 @@ def add_to(site: Site) -> None:
         job = find(site, id)
         return Shown("job.html", _shown(site, job))
 
+    @site.page("/jobs/<id>/logs.txt", "payload:read")
+    def page_job_logs(id: str) -> AnyResponse:
+        return whole_log(site, find(site, id).id)
+
     @site.page("/jobs/<id>/retry", "jobs:retry", methods=("POST",))
     def page_job_retry(id: str) -> AnyResponse:
         job = find(site, id)
@@ -50,6 +53,14 @@ def add_to(site: Site) -> None:
         reopened = site.fc.retry(job)
         site.audit("jobs:retry", str(job.id), len(reopened))
         return site.done("retried", len(reopened), "job", id=job.id)
+
+    @site.page("/jobs/<id>/run", "jobs:edit", methods=("POST",))
+    def page_job_run(id: str) -> AnyResponse:
+        job = find(site, id)
+        if not site.fc.run_now(job):
+            raise Problem(409, f"this job is {job.refresh().state} and not put off; nothing was changed")
+        site.audit("jobs:run", str(job.id), 1)
+        return site.done("made-available", 1, "job", id=job.id)
 
     @site.page("/jobs/<id>/cancel", "jobs:cancel", methods=("POST",))
     def page_job_cancel(id: str) -> AnyResponse:
@@ -108,7 +119,7 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
         "more_upstreams": max(len(job.deps) - MOST_RELATIVES, 0),
         "children": children.jobs,
         "more_children": children.cursor is not None,
-        "logs": _logs(site, job),
+        "log": shown_logs(site, job),
         "worker": worker,
         "seen": stacks.of_job(site, job),
         "again": _again(job, shown),
@@ -139,17 +150,6 @@ def _progress(job: Job) -> dict[str, Any] | None:
     if kept.total:
         said += f" of {words.number(kept.total)}, {kept.value / kept.total:.0%}"
     return {"done": kept.value, "total": kept.total, "said": f"{said} · {kept.message}" if kept.message else said}
-
-
-def _logs(site: Site, job: Job) -> list[str]:
-    if not site.gate.allows("payload:read"):
-        return []
-    return [_line(each) for each in site.fc.logs(job.id, limit=MOST_LINES, newest=True)]
-
-
-def _line(line: LogLine) -> str:
-    fields = "".join(f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in mask(line.fields).items())
-    return f"{line.at:%H:%M:%S} {line.level.upper():8} {line.message}{fields}"
 
 
 def _path(job: Job) -> list[Step]:

@@ -13,7 +13,7 @@ from fairchild.errors import StoreError, TookTooLong, UsageError
 from fairchild.job import Job
 from fairchild.rules.query import KEYS, Query, Term, parse
 from fairchild.web import bulk, words
-from fairchild.web.bulk import ACTION_SECONDS, bulk_change, in_batches
+from fairchild.web.bulk import ACTION_SECONDS, RIGHTS, bulk_change, fits, in_batches
 from fairchild.web.pages.site import MENU, Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import SECRET
@@ -31,9 +31,9 @@ VIEWS = (
     ("due", "state:scheduled"),
     ("last hour", "after:1h"),
 )
-RIGHTS = {"retry": "jobs:retry", "cancel": "jobs:cancel", "delete": "jobs:delete"}
-_DONE = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
-_VERBS = {"retry": "Retry", "cancel": "Cancel", "delete": "Delete"}
+_DONE = {"retry": "retried", "run": "made-available", "cancel": "cancelled", "delete": "deleted"}
+_TOLD = {**_DONE, "run": "made available"}
+_VERBS = {"retry": "Retry", "run": "Run now:", "cancel": "Cancel", "delete": "Delete"}
 
 
 def add_to(site: Site) -> None:
@@ -188,31 +188,31 @@ def _ids(given: list[str]) -> list[UUID]:
 def _chosen(site: Site, action: str, ids: list[UUID], query: Query) -> Shown | AnyResponse:
     if not ids:
         raise Problem(422, "no job was ticked; nothing was changed. Go back and tick some")
-    if action == "retry" or request.form.get("sure") == "1":
+    if action in ("retry", "run") or request.form.get("sure") == "1":
         changed, _, left = in_batches(ids, bulk_change(site.fc, action, "cancelled by hand"))
         site.audit(f"jobs:{action}", f"{len(ids)} ticked jobs", changed)
         if left:
             raise Problem(
-                503, f"{words.number(changed)} were {_DONE[action]} in the time there was; try again for the rest"
+                503, f"{words.number(changed)} were {_TOLD[action]} in the time there was; try again for the rest"
             )
         return site.done(_DONE[action], changed, "jobs", q=str(query) or None)
     found = site.fc.search(Query((Term("id", tuple(ids)),)), limit=MOST_IDS)
-    fit = [job for job in found.jobs if job.ended == (action != "cancel")]
+    fit = [job for job in found.jobs if fits(action, job.state)]
     return _confirm(site, action, query, len(ids), len(fit), more=False, fields=[("id", str(job.id)) for job in fit])
 
 
 def _all_matching(site: Site, action: str, query: Query) -> Shown | AnyResponse:
     """First how many there are and what would come of it; done only when that was seen."""
-    fits = Query((*query.terms, *parse(_FITTING[action]).terms))
+    possible_ones = Query((*query.terms, *parse(_FITTING[action]).terms))
     fields = [("all", "1")]
     before = _number("before")
     if request.form.get("sure") == "1" and before is not None:
-        return _go_on(site, action, query, fits, before)
-    matching, possible = site.fc.count(query, CAP), site.fc.count(fits, CAP)
+        return _go_on(site, action, query, possible_ones, before)
+    matching, possible = site.fc.count(query, CAP), site.fc.count(possible_ones, CAP)
     wrong = ""
     if request.form.get("sure") == "1":
         if possible <= TYPE_ABOVE or _number("number") == min(possible, CAP):
-            return _go_on(site, action, query, fits, 0)
+            return _go_on(site, action, query, possible_ones, 0)
         wrong = f"The number has changed to {words.number(min(possible, CAP))}, or was not typed."
     return _confirm(site, action, query, matching, possible, more=possible > CAP, fields=fields, wrong=wrong)
 
@@ -255,6 +255,7 @@ def _form_cursor() -> UUID | None:
 
 
 _FITTING = {
+    "run": "state:scheduled",
     "retry": "state:failed,cancelled,completed",
     "cancel": "state:available,running,scheduled,waiting",
     "delete": "state:failed,cancelled,completed",
@@ -282,12 +283,12 @@ def _confirm(
             "facts": [
                 ("Filter", str(query) or "all jobs"),
                 ("Match now", shown),
-                (f"Can be {_DONE[action]}", f"{words.number(possible)}{'+' if more else ''}"),
+                (f"Can be {_TOLD[action]}", f"{words.number(possible)}{'+' if more else ''}"),
             ],
             "possible": possible,
             "more": more,
             "type_number": possible if possible > TYPE_ABOVE else 0,
-            "dangerous": action != "retry",
+            "dangerous": action in ("cancel", "delete"),
             "target": site.url(f"bulk_{action}"),
             "fields": [("q", str(query)), *fields],
             "back": _link(site, query),

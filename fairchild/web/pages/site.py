@@ -35,7 +35,8 @@ from fairchild.web.problems import Problem
 log = logging.getLogger("fairchild.web")
 
 RIGHTS_SHOWN = (
-    "jobs:retry", "jobs:cancel", "jobs:delete", "jobs:insert", "queues:pause", "workers:control", "payload:read",
+    "jobs:retry", "jobs:edit", "jobs:cancel", "jobs:delete", "jobs:insert", "queues:pause", "workers:control",
+    "payload:read",
 )  # fmt: skip
 READ_SECONDS = 2.0
 _PASSING = ("_live", "did", "n")
@@ -60,6 +61,7 @@ MENU = (
 
 DONE = {
     "retried": ("job retried", "jobs retried"),
+    "made-available": ("job made available", "jobs made available"),
     "cancelled": ("job cancelled, or asked to stop", "jobs cancelled, or asked to stop"),
     "deleted": ("job deleted", "jobs deleted"),
     "enqueued": ("job enqueued", "jobs enqueued"),

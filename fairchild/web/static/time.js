@@ -26,6 +26,7 @@ function refresh() {
     const moment = new Date(each.dateTime), seconds = (moment - now) / 1000;
     let text;
     if ("elapsed" in each.dataset) text = elapsed(-seconds);
+    else if ("exact" in each.dataset) text = HOW[how] === "local" ? moment.toLocaleString() : each.dateTime.slice(0, 23).replace("T", " ") + " UTC";
     else if (HOW[how] === "utc") text = each.dateTime.slice(0, 19).replace("T", " ") + " UTC";
     else if (HOW[how] === "local") text = moment.toLocaleString();
     else text = relative(seconds);
