@@ -48,6 +48,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 
+MOST_RELATIVES = 1000
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of a job's log, by name."""
 
@@ -98,6 +100,8 @@ class JobActions(Protocol):
     def cancel_one(self, id: UUID, reason: str) -> Job: ...
     def retry_one(self, id: UUID) -> Job: ...
     def run_one_now(self, id: UUID) -> Job: ...
+    def dependencies(self, id: UUID, *, limit: int) -> Iterable[Job]: ...
+    def dependents(self, id: UUID, *, limit: int) -> Iterable[Job]: ...
 
 
 @dataclass(eq=False)
@@ -151,6 +155,16 @@ class Job:
     def progress(self) -> Progress | None:
         """How far it is, by its own word; None if it has not said."""
         return self._progress
+
+    @property
+    def dependencies(self) -> list[Job]:
+        """The jobs that it waits or waited for, as they stand now; at most 1,000, ``client.dependencies`` has all."""
+        return list(self._actions().dependencies(self.id, limit=MOST_RELATIVES))
+
+    @property
+    def dependents(self) -> list[Job]:
+        """The jobs that wait or waited for it, likewise."""
+        return list(self._actions().dependents(self.id, limit=MOST_RELATIVES))
 
     def __fairchild_reference__(self) -> UUID:
         return self.id

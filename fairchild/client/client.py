@@ -26,7 +26,7 @@ from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, migrate, notes, prune, search
+from fairchild.db import browse, control, journal, migrate, notes, prune, search, workflows
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.resolve import until_known, was_inserted
@@ -643,6 +643,29 @@ class Fairchild(Overview):
         found = found[:limit]
         return Page(found, str(found[-1].id) if more else None)
 
+    def dependencies(self, id: UUID | str, *, limit: int = 50, cursor: UUID | str | None = None) -> Page:
+        """One page of the jobs that a job waits or waited for, in the order of their ids; ``cursor`` goes on."""
+        return self._relatives(workflows.list_upstreams, id, limit, cursor)
+
+    def dependents(self, id: UUID | str, *, limit: int = 50, cursor: UUID | str | None = None) -> Page:
+        """One page of the jobs that wait or waited for a job, likewise."""
+        return self._relatives(workflows.list_downstreams, id, limit, cursor)
+
+    def _relatives(
+        self,
+        read: Callable[[Link, UUID, UUID, int], list[UUID]],
+        id: UUID | str,
+        limit: int,
+        cursor: UUID | str | None,
+    ) -> Page:
+        if not 1 <= limit <= MAX_PAGE:
+            raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
+        job_id, after = _uuid(id), UUID(int=0) if cursor is None else _uuid(cursor)
+        ids = self.ask(lambda link: read(link, job_id, after, limit + 1))
+        found = self._read(ids[:limit])
+        jobs = [found[each] for each in ids[:limit] if each in found]
+        return Page(jobs, str(ids[limit - 1]) if len(ids) > limit else None)
+
     def logs(
         self,
         id: UUID | str,
@@ -820,6 +843,12 @@ class Fairchild(Overview):
         """Reopen one job and read it again."""
         self.retry([id])
         return self._existing(id)
+
+    def link_retry(self, old: UUID, new: UUID) -> None:
+        """Note with an ended job that ``new`` was made from it: ``meta["retried_as"]``. The other way is whoever's who
+        makes it."""
+        with self.database.link() as link:
+            control.link_retry(link, old, new)
 
     def run_now(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
         """Make scheduled jobs, given as in ``cancel``, available before their time; also those to be tried again.

@@ -48,7 +48,14 @@ class Why:
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON's own types."""
-        shown = [{**asdict(reason), "jobs": [str(each) for each in reason.jobs]} for reason in self.reasons]
+        shown = [
+            {
+                **asdict(each),
+                "jobs": [str(job) for job in each.jobs],
+                "worker": None if each.worker is None else str(each.worker),
+            }
+            for each in self.reasons
+        ]
         return {"job_id": str(self.job_id), "state": self.state, "blocked": bool(self.blockers), "reasons": shown}
 
 

@@ -123,6 +123,14 @@ told AS (
 SELECT job_id FROM asked WHERE (SELECT count(*) FROM told) >= 0""",
 )
 
+# Somebody has edited an ended job and tried it again as another. Primary key.
+LINK_RETRY = Sql(
+    "link_retry",
+    """
+UPDATE {jobs} SET meta = coalesce(meta, '{{}}') || jsonb_build_object('retried_as', %(new)s::text)
+ WHERE id = %(old)s::uuid AND state <> 'pending'""",
+)
+
 # Retry. All rows it may touch are locked in order of id first.
 LOCK_JOBS = Sql(
     "lock_jobs",
@@ -354,6 +362,11 @@ def _run_now(link: Link, ids: list[UUID]) -> list[UUID]:
         if found:
             link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
     return found
+
+
+def link_retry(link: Link, old: UUID, new: UUID) -> None:
+    """Note with an ended job which other was made from it."""
+    link.rows(LINK_RETRY, {"old": old, "new": new})
 
 
 def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Blueprint, request
@@ -12,16 +13,20 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
+from fairchild.client.client import Page
 from fairchild.client.insight import ErrorGroup
 from fairchild.client.workflows import Workflow
 from fairchild.errors import ArgumentProblems, UnknownJob, UnknownTask, UnknownWorker, UsageError, WorkerSilent
 from fairchild.job import LEVELS, JobState
 from fairchild.rules.fingerprint import without_details
+from fairchild.rules.query import MAX_TEXT
 from fairchild.web import openapi, shapes
 from fairchild.web.auth import OPERATING, PUBLIC, VIEW, Gate
 from fairchild.web.bulk import RIGHTS as BULK_RIGHTS
 from fairchild.web.bulk import bulk_change, fits, in_batches
-from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, invalid, read_id
+from fairchild.web.downloads import Part, download
+from fairchild.web.filters import read_filter
+from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, as_text, invalid, read_id
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask
 from fairchild.web.shapes import named
@@ -45,6 +50,9 @@ STEP: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "defaul
 FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
 }  # fmt: skip
+PAGE: dict[str, Schema] = {"limit": LIMIT, "cursor": ID}
+FILTER: Schema = {"type": "string", "maxLength": MAX_TEXT, "default": ""}
+EXPORT_PAGE = 200
 LOG: dict[str, Schema] = {
     "attempt": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
     "after": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
@@ -167,11 +175,38 @@ def _jobs(api: Api) -> None:
         shown = gate.show(job)
         return {**{name: shown[name] for name in first}, **shown}
 
-    @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, "limit": LIMIT, "cursor": ID}, answer=shapes.JOBS)
+    @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, **PAGE}, answer=shapes.JOBS)
     def list_jobs(query: dict[str, Any]) -> Any:
         """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page."""
-        page = fc.jobs(**query)
-        return {"jobs": [gate.show(job) for job in page.jobs], "cursor": page.cursor}
+        return _page(gate, fc.jobs(**query))
+
+    @api.add(
+        "GET",
+        "/api/jobs/export",
+        VIEW,
+        query={"q": FILTER, "cursor": ID},
+        answer=shapes.TEXT,
+        media="application/x-ndjson",
+    )
+    def export_jobs(query: dict[str, Any]) -> Any:
+        """Jobs that match a filter as the pages take it, newest first, each a line of JSON, for as long as a second.
+
+        If there are more, the last line is ``{"cursor", "next"}`` and no job.
+        """
+        wanted, wrong = read_filter(gate, query["q"])
+        if wanted is None:
+            raise invalid([("?q", wrong)])
+
+        def read(cursor: str | None) -> Part[str]:
+            page = fc.search(wanted, limit=EXPORT_PAGE, cursor=cursor)
+            return Part("".join(f"{as_text(gate.show(job))}\n" for job in page.jobs), page.cursor)
+
+        def rest(cursor: str) -> str:
+            return (
+                as_text({"cursor": cursor, "next": f"export?{urlencode({'q': query['q'], 'cursor': cursor})}"}) + "\n"
+            )
+
+        return download(fc, "jobs.ndjson", "application/x-ndjson", read, rest, query.get("cursor"))
 
     @api.add(
         "POST",
@@ -204,6 +239,10 @@ def _jobs(api: Api) -> None:
         return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
 
 
+def _page(gate: Gate, page: Page) -> dict[str, Any]:
+    return {"jobs": [gate.show(job) for job in page.jobs], "cursor": page.cursor}
+
+
 def _one_job(api: Api) -> None:
     fc, gate = api.fc, api.gate
 
@@ -232,6 +271,16 @@ def _one_job(api: Api) -> None:
             "lines": [{**each.to_dict(), "fields": mask(each.fields)} for each in lines],
             "after": lines[-1].id if lines else query["after"],
         }
+
+    @api.add("GET", "/api/jobs/{id}/dependencies", VIEW, query=PAGE, refusals=(404,), answer=shapes.JOBS)
+    def get_dependencies(id: str, query: dict[str, Any]) -> Any:
+        """The jobs that a job waits or waited for, in the order of their ids; ``cursor`` asks for more."""
+        return _page(gate, fc.dependencies(existing(id).id, **query))
+
+    @api.add("GET", "/api/jobs/{id}/dependents", VIEW, query=PAGE, refusals=(404,), answer=shapes.JOBS)
+    def get_dependents(id: str, query: dict[str, Any]) -> Any:
+        """The jobs that wait or waited for a job, in the order of their ids; ``cursor`` asks for more."""
+        return _page(gate, fc.dependents(existing(id).id, **query))
 
     @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,), answer=shapes.FAMILY)
     def get_family(id: str) -> Any:

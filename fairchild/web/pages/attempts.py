@@ -102,6 +102,43 @@ def attempts_of(job: Job, now: datetime) -> list[Attempt]:
     return found
 
 
+class Going(NamedTuple):
+    """How far a job said that it is."""
+
+    done: float
+    total: float | None
+    said: str
+
+
+def progress_of(job: Job, now: datetime) -> Going | None:
+    """Its progress; while it runs with how fast it goes and what is left by that."""
+    kept = job.progress
+    if kept is None:
+        return None
+    said = [words.number(kept.value)]
+    if kept.total:
+        said[0] += f" of {words.number(kept.total)}, {kept.value / kept.total:.0%}"
+    # An attempt that goes on from where another came to says nothing of its own pace.
+    if job.state is JobState.RUNNING and job.attempted_at is not None and job.attempt == kept.attempt == 1:
+        spent = (kept.at - job.attempted_at).total_seconds()
+        if spent > 0 and kept.value > 0:
+            pace = kept.value / spent
+            said.append(_pace(pace))
+            if kept.total and kept.total > kept.value:
+                left = (kept.total - kept.value) / pace - (now - kept.at).total_seconds()
+                said.append(f"{words.duration(max(left, 0))} left")
+    if kept.message:
+        said.append(kept.message)
+    return Going(kept.value, kept.total, " · ".join(said))
+
+
+def _pace(per_second: float) -> str:
+    for pace, unit in ((per_second, "s"), (per_second * 60, "min"), (per_second * 3600, "h")):
+        if pace >= 1 or unit == "h":
+            break
+    return f"{pace:,.0f}/{unit}" if pace >= 10 else f"{pace:.1f}/{unit}"
+
+
 def moment_in(value: Any) -> datetime | None:
     """A time as an entry of ``errors`` has it; None for what is none."""
     if isinstance(value, datetime):

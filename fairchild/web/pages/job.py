@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from flask import request
+from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.job import Job, JobState
@@ -16,12 +15,14 @@ from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
 from fairchild.web.pages import stacks
-from fairchild.web.pages.attempts import attempts_of, moment_in, told
+from fairchild.web.pages.again import ways_to_make
+from fairchild.web.pages.attempts import attempts_of, moment_in, progress_of, told
+from fairchild.web.pages.json_text import written
 from fairchild.web.pages.logs import shown_logs, whole_log
+from fairchild.web.pages.past_runs import runs_like
+from fairchild.web.pages.relatives import MOST_RELATIVES, others_like, relatives_of
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
-
-MOST_RELATIVES = 20
 
 
 class Step(NamedTuple):
@@ -45,9 +46,19 @@ def add_to(site: Site) -> None:
     def page_job_logs(id: str) -> AnyResponse:
         return whole_log(site, find(site, id).id)
 
+    @site.page("/jobs/<id>/<any(args,result,meta):part>.json", "payload:read")
+    def page_job_payload(id: str, part: str) -> AnyResponse:
+        job = find(site, id)
+        value = site.gate.show(job).get(part)
+        answer = Response(written(value) + "\n", content_type="application/json; charset=utf-8")
+        answer.headers.set("Content-Disposition", "attachment", filename=f"{job.id}-{part}.json")
+        return answer
+
     @site.page("/jobs/<id>/retry", "jobs:retry", methods=("POST",))
     def page_job_retry(id: str) -> AnyResponse:
         job = find(site, id)
+        if request.form.get("ended", ended_key(job)) != ended_key(job):
+            return site.done("changed-since", 0, "job", id=job.id)  # the button was pressed twice
         if not job.ended:
             raise Problem(409, f"this job is {job.state} and has not ended; nothing was changed")
         reopened = site.fc.retry(job)
@@ -63,10 +74,12 @@ def add_to(site: Site) -> None:
         return site.done("made-available", 1, "job", id=job.id)
 
     @site.page("/jobs/<id>/cancel", "jobs:cancel", methods=("POST",))
-    def page_job_cancel(id: str) -> AnyResponse:
+    def page_job_cancel(id: str) -> Shown | AnyResponse:
         job = find(site, id)
         if job.ended:
             raise Problem(409, f"this job is {job.state} already; nothing was changed")
+        if request.form.get("sure") != "1":
+            return _ask(site, "cancel", job)
         cancelled = site.fc.cancel(job, "cancelled by hand")
         site.audit("jobs:cancel", str(job.id), len(cancelled))
         return site.done("cancelled", len(cancelled), "job", id=job.id)
@@ -75,7 +88,7 @@ def add_to(site: Site) -> None:
     def page_job_delete(id: str) -> Shown | AnyResponse:
         job = find(site, id)
         if request.form.get("sure") != "1":
-            return _ask_to_delete(site, job)
+            return _ask(site, "delete", job)
         deleted = site.fc.delete(job)
         if not deleted:
             raise Problem(409, "this job, or one that needs it, has not ended; nothing was deleted")
@@ -100,9 +113,9 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
     parent = None
     if job.parent_id is not None:
         parent = root if root is not None and root.id == job.parent_id else site.fc.get_job(job.parent_id)
-    upstreams = site.fc.search(Query((Term("id", tuple(job.deps[:MOST_RELATIVES])),))).jobs if job.deps else []
     children = site.fc.search(Query((Term("parent", (job.id,)),)), limit=MOST_RELATIVES)
     worker = next((each["name"] for each in site.fc.worker_sessions() if each["id"] == job.worker), None)
+    why = _why(site, job)
     return {
         "job": job,
         "shown": shown,
@@ -110,46 +123,40 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
         "root": root,
         "parent": parent,
         "path": _path(job),
-        "why": _why(site, job),
+        "why": why,
         "error": told(job.errors[-1]) if job.errors else None,
-        "others": site.url("jobs", q=_others(job)),
-        "progress": _progress(job),
+        "others": others_like(site, job) if job.errors else None,
+        "progress": progress_of(job, site.now()),
         "attempts": attempts_of(job, site.now()),
-        "upstreams": upstreams,
-        "more_upstreams": max(len(job.deps) - MOST_RELATIVES, 0),
+        "relatives": relatives_of(site, job, [each for reason in why if reason.code == "upstream"
+                                              for each in reason.jobs]),
         "children": children.jobs,
         "more_children": children.cursor is not None,
         "log": shown_logs(site, job),
         "worker": worker,
         "seen": stacks.of_job(site, job),
-        "again": _again(job, shown),
+        "again": ways_to_make(site, job, shown),
+        "made_from": _id_in(shown, "retry_of"),
+        "made_into": _id_in(shown, "retried_as"),
+        "past": runs_like(site, job),
         "quoted": words.quoted,
+        "ended_key": ended_key(job),
     }  # fmt: skip
 
 
-def _others(job: Job) -> str:
-    entry = job.errors[-1] if job.errors else {}
-    if entry.get("fingerprint"):
-        return f"state:failed fp:{entry['fingerprint']}"
-    kind = entry.get("type")
-    return f"state:failed {Term('task', (job.task,))}" + (f" {Term('error', (kind,))}" if kind else "")
+def _id_in(shown: Mapping[str, Any], name: str) -> UUID | None:
+    """The id of another job in what is kept with this one."""
+    try:
+        return UUID(str((shown.get("meta") or {}).get(name, "")))
+    except ValueError:
+        return None
 
 
 def _why(site: Site, job: Job) -> list[Reason]:
     """What matters to its next run, what keeps it first."""
-    if job.ended or job.state is JobState.RUNNING:
+    if job.ended:
         return []
     return sorted(site.fc.why(job.id).reasons, key=lambda each: not each.blocks)
-
-
-def _progress(job: Job) -> dict[str, Any] | None:
-    kept = job.progress
-    if kept is None:
-        return None
-    said = words.number(kept.value)
-    if kept.total:
-        said += f" of {words.number(kept.total)}, {kept.value / kept.total:.0%}"
-    return {"done": kept.value, "total": kept.total, "said": f"{said} · {kept.message}" if kept.message else said}
 
 
 def _path(job: Job) -> list[Step]:
@@ -190,32 +197,32 @@ def _has_here(steps: list[Step]) -> bool:
     return any(step.cls == "past here" for step in steps)
 
 
-def _again(job: Job, shown: dict[str, Any]) -> str:
-    """Commands that make the same job again."""
-    args = json.dumps(shown.get("args"), ensure_ascii=False)
-    body = json.dumps({"task": job.task, "args": shown.get("args"), "queue": job.queue}, ensure_ascii=False)
-    post = f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} .../api/jobs"
-    return "\n\n".join(
-        [
-            f"fc.enqueue({job.task!r}, {shown.get('args')!r}, queue={job.queue!r})",
-            f"fairchild enqueue {shlex.quote(job.task)} --queue {shlex.quote(job.queue)} --args {shlex.quote(args)}",
-            post,
-        ]
-    )
+def ended_key(job: Job) -> str:
+    """Tells one end of a job from another, so that a form is not sent about the next one."""
+    return job.ended_at.isoformat() if job.ended_at is not None else ""
 
 
-def _ask_to_delete(site: Site, job: Job) -> Shown:
+def _ask(site: Site, action: str, job: Job) -> Shown:
+    """Whether to do what cannot be undone."""
+    facts = [("Job", str(job.id)), ("Task", job.task), ("State", job.state.value)]
+    possible = 1
+    if action == "delete":
+        possible = 1 if job.ended else 0
+    else:
+        facts.append(("With it", "its descendants that have not ended"))
+        if job.state is JobState.RUNNING:
+            facts.append(("What it does now", "its task is asked to stop, and may still come to its end"))
     return Shown(
         "confirm.html",
         {
-            "verb": "Delete",
+            "verb": action.capitalize(),
             "what": f"this job of {words.short_task(job.task)}",
-            "facts": [("Job", str(job.id)), ("Task", job.task), ("State", job.state.value)],
-            "possible": 1 if job.ended else 0,
+            "facts": facts,
+            "possible": possible,
             "more": False,
             "type_number": 0,
             "dangerous": True,
-            "target": site.url("job_delete", id=job.id),
+            "target": site.url(f"job_{action}", id=job.id),
             "fields": [],
             "back": site.url("job", id=job.id),
             "back_name": "Job",

@@ -7,11 +7,11 @@ page's ``live`` block alone, for ``live.js``; that answer is shared by all who m
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, redirect, request, url_for
@@ -29,7 +29,7 @@ from fairchild.web.assets import Assets
 from fairchild.web.auth import PUBLIC, Gate
 from fairchild.web.fragments import Shared, digest
 from fairchild.web.operations import Api
-from fairchild.web.pages.json_text import tokens
+from fairchild.web.pages.json_text import json_text
 from fairchild.web.problems import Problem
 
 log = logging.getLogger("fairchild.web")
@@ -43,6 +43,7 @@ _PASSING = ("_live", "did", "n")
 """Parameters that no link takes along."""
 LIVE_SECONDS = 1.0
 SHELL_SECONDS = 2.0
+KEPT_SECONDS = 10.0
 
 MENU = (
     ("overview", "Overview", "o"),
@@ -73,6 +74,11 @@ DONE = {
     "worker-stopped": ("worker asked to finish its jobs and stop", "workers asked to finish their jobs and stop"),
 }
 """What an action says of itself after its redirect; nothing of the address is shown but the number."""
+TOLD = {
+    "changed-since": "Done already: this had changed since the page was shown, and nothing more was done",
+    "made-before": "This form was sent before, and made this job then",
+}
+"""The same of what has no number."""
 
 
 @dataclass
@@ -96,6 +102,7 @@ class Shell:
     """The database's clock less this machine's."""
 
 
+T = TypeVar("T")
 View = Callable[..., "Shown | AnyResponse"]
 
 
@@ -110,6 +117,7 @@ class Site:
         self.assets = Assets()
         self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS)
         self._shell: Shared[Shell] = Shared(SHELL_SECONDS, most=1)
+        self._kept: Shared[Any] = Shared(KEPT_SECONDS)
         # An environment of our own: whatever the host's does, everything is escaped here.
         self.env = Environment(
             loader=PackageLoader("fairchild.web"),
@@ -127,7 +135,7 @@ class Site:
             endpoint=lambda: (request.endpoint or "").rpartition(".")[2],
             words=words,
             charts=charts,
-            json_tokens=tokens,
+            json_text=json_text,
             menu=MENU,
             states=words.STATES,
             version=__version__,
@@ -216,6 +224,11 @@ class Site:
             log.warning("the menu is shown without counts: %s", error)
             return Shell(None, {}, timedelta())
 
+    def kept(self, key: Hashable, read: Callable[[], T]) -> T:
+        """What was read, by whoever asked in the last ten seconds: for what changes slowly and costs something."""
+        found: T = self._kept.get(key, read)
+        return found
+
     def done(self, did: str, count: int, page: str, **values: Any) -> AnyResponse:
         """After an action: to a page that says what was done."""
         return redirect(self.url(page, **values, did=did, n=count), 303)
@@ -248,7 +261,7 @@ class Site:
     def _common(self) -> dict[str, Any]:
         did, count = request.args.get("did", ""), request.args.get("n", "")
         number = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
-        toast = f"{words.number(number)} {DONE[did][number != 1]}" if did in DONE else None
+        toast = f"{words.number(number)} {DONE[did][number != 1]}" if did in DONE else TOLD.get(did)
         return {"shell": self.shell(), "toast": toast}
 
     def _whole(self, shown: Shown) -> Response:
