@@ -1,4 +1,4 @@
-"""``fairchild jobs list | show | logs | why | cancel | retry | run``."""
+"""``fairchild jobs list | show | logs | why | cancel | retry | run | move``."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(cancel)
     group.command()(retry)
     group.command(name="run")(run_now)
+    group.command()(move)
     app.add_typer(group, name="jobs")
 
 
@@ -268,7 +269,40 @@ def run_now(
         _change(client, "run", ids or [], filters, ["scheduled"], client.run_now, yes=yes, json=json)
 
 
+def move(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Jobs to move.")] = None,
+    to_queue: Annotated[str | None, option("--to-queue", env="JOBS_TO_QUEUE", help="Their new queue.")] = None,
+    priority: Annotated[
+        int | None, option("--priority", env="JOBS_PRIORITY", help="Their new priority: 0 (first) to 9.")
+    ] = None,
+    state: State = None,
+    queue: Queue = None,
+    task: TaskName = None,
+    tag: Tag = None,
+    tenant: Tenant = None,
+    workflow: Workflow = None,
+    yes: Yes = False,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Put scheduled and available jobs into another queue, or give them another priority, by id or by filters."""
+    filters = _filters(state, queue, task, tag, tenant, workflow)
+    with connected(database_url, schema) as client:
+        _change(
+            client,
+            "move",
+            ids or [],
+            filters,
+            ["scheduled", "available"],
+            lambda chosen: client.move(chosen, queue=to_queue, priority=priority),
+            yes=yes,
+            json=json,
+        )
+
+
 _DONE = {
+    "move": "moved",
     "cancel": "cancelled (or asked to stop, if running)",
     "retry": "reopened",
     "run": "made available",

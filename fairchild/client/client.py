@@ -715,6 +715,11 @@ class Fairchild(Overview):
         wanted = parse_query(query) if isinstance(query, str) else query
         return self.ask(lambda link: search.count(link, wanted, cap))
 
+    def count_states(self, query: Query | str, cap: int = 10_000) -> dict[str, int]:
+        """How many jobs match by state, with ``retrying`` beside ``scheduled``; of the newest ``cap + 1`` that do."""
+        wanted = parse_query(query) if isinstance(query, str) else query
+        return self.ask(lambda link: search.count_states(link, wanted, cap))
+
     def on(self, *events: str) -> Callable[[H], H]:
         """``@fairchild.on("job_failed", "job_cancelled")``: call the function with a JobEvent when that happens.
 
@@ -843,6 +848,30 @@ class Fairchild(Overview):
         """Reopen one job and read it again."""
         self.retry([id])
         return self._existing(id)
+
+    def move(
+        self,
+        jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any],
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> list[UUID]:
+        """Put scheduled and available jobs, given as in ``cancel``, into another queue or give them another priority.
+
+        The ids of those that were moved: jobs in other states, and those that are there already, stay as they are. One
+        that is available comes behind those that are in its new queue and priority.
+        """
+        if queue is None and priority is None:
+            raise UsageError("say where to move the jobs: a queue, a priority or both; nothing was changed")
+        if queue is not None:
+            check_text("queue", queue)
+        if priority is not None and not 0 <= priority <= 9:
+            raise UsageError(f"priority is a number from 0 to 9, got {priority}; nothing was changed")
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            moved = control.move(link, ids, queue, priority)
+        self.wake_workers()
+        return moved
 
     def link_retry(self, old: UUID, new: UUID) -> None:
         """Note with an ended job that ``new`` was made from it: ``meta["retried_as"]``. The other way is whoever's who

@@ -110,6 +110,56 @@ moved AS (
     + """
 SELECT job_id FROM promoted""",
 )
+# Somebody who wants jobs elsewhere. A job that is available goes to the end of its new lane: workers know up to where
+# they have looked at one, and would not find what came in before. LEAVE_READY says how it is found.
+_NEW_LANE = "coalesce(%(queue)s::text, queue), coalesce(%(priority)s::smallint, priority)"
+_MOVED = (
+    """
+moved AS (
+  UPDATE {jobs} SET (queue, priority) = (SELECT """
+    + _NEW_LANE
+    + """) WHERE id = ANY(ARRAY(SELECT job_id FROM placed)))
+SELECT job_id FROM placed"""
+)
+MOVE_DUE = Sql(
+    "move_due",
+    """
+WITH locked AS MATERIALIZED (
+  SELECT job_id FROM {due}
+   WHERE job_id = ANY(%(ids)s::uuid[]) AND (queue, priority) IS DISTINCT FROM ("""
+    + _NEW_LANE
+    + """) ORDER BY job_id FOR UPDATE),
+placed AS (
+  UPDATE {due} SET (queue, priority) = (SELECT """
+    + _NEW_LANE
+    + """) WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id),"""
+    + _MOVED,
+)
+MOVE_READY = Sql(
+    "move_ready",
+    """
+WITH lanes AS MATERIALIZED (
+  SELECT DISTINCT queue, priority FROM {jobs}
+   WHERE id = ANY(%(ids)s::uuid[]) AND (queue, priority) IS DISTINCT FROM ("""
+    + _NEW_LANE
+    + """)),
+found AS MATERIALIZED (
+  SELECT r.tid FROM lanes l CROSS JOIN LATERAL (
+    SELECT ctid AS tid, job_id FROM {ready} WHERE queue = l.queue AND priority = l.priority OFFSET 0) r
+   WHERE (r.job_id IN (SELECT unnest(%(ids)s::uuid[]))) IS TRUE),
+locked AS MATERIALIZED (
+  SELECT ctid AS tid FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) FOR UPDATE SKIP LOCKED),
+gone AS (
+  DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM locked))
+  RETURNING queue, priority, seq, job_id, at, tenant, task),
+placed AS (
+  INSERT INTO {ready} (queue, priority, job_id, at, tenant, task)
+  SELECT """
+    + _NEW_LANE
+    + """, job_id, at, tenant, task FROM gone ORDER BY seq
+  RETURNING job_id),"""
+    + _MOVED,
+)
 ASK_RUNNING = Sql(
     "ask_running",
     """
@@ -359,6 +409,31 @@ def run_now(link: Link, ids: Iterable[UUID]) -> list[UUID]:
 def _run_now(link: Link, ids: list[UUID]) -> list[UUID]:
     with link.atomic():
         found = [row[0] for row in link.rows(RUN_NOW, {"ids": ids})]
+        if found:
+            link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
+    return found
+
+
+def move(link: Link, ids: Iterable[UUID], queue: str | None, priority: int | None) -> list[UUID]:
+    """Put scheduled and available jobs into another queue, or give them another priority; None leaves it as it is.
+
+    Those of ``ids`` that were moved, in order. In batches, a transaction each.
+    """
+    wanted, moved = list(dict.fromkeys(ids)), set[UUID]()
+    for start in range(0, len(wanted), BATCH):
+        batch = wanted[start : start + BATCH]
+        moved.update(again(link, lambda batch=batch: _move(link, batch, queue, priority)))  # type: ignore[misc]
+    return [job_id for job_id in wanted if job_id in moved]
+
+
+def _move(link: Link, ids: list[UUID], queue: str | None, priority: int | None) -> list[UUID]:
+    with link.atomic():
+        found: list[UUID] = []
+        for statement in (MOVE_DUE, MOVE_READY):  # in the order in which a job moves
+            found += [
+                row[0]
+                for row in link.rows(statement, {"ids": _without(ids, found), "queue": queue, "priority": priority})
+            ]
         if found:
             link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
     return found

@@ -111,7 +111,14 @@ def _running(facts: JobFacts) -> str:
 def _due(facts: JobFacts) -> str:
     again = "" if facts.clean else f" (attempt {facts.attempt} went wrong, and the next is put off)"
     left = facts.due_seconds or 0.0
-    return f"it is due in {left:.0f} s{again}" if left > 0 else f"it is due and about to become available{again}"
+    return f"it is due in {_span(left)}{again}" if left > 0 else f"it is due and about to become available{again}"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _waits(facts: JobFacts) -> list[Reason]:

@@ -83,6 +83,8 @@ REASON: Schema = {
     "additionalProperties": False,
     "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 255}},
 }
+WHERE_TO: dict[str, Schema] = {"queue": NAME, "priority": {"type": "integer", "minimum": 0, "maximum": 9}}
+MOVE: Schema = {"type": "object", "additionalProperties": False, "properties": WHERE_TO}
 BULK: Schema = {
     "type": "object",
     "required": ["action"],
@@ -92,6 +94,7 @@ BULK: Schema = {
         "ids": {"type": "array", "items": ID, "minItems": 1, "maxItems": 1000},
         "filter": {"type": "object", "additionalProperties": False, "properties": FILTERS},
         "dry_run": {"type": "boolean"},
+        **WHERE_TO,
         "reason": {"type": "string", "minLength": 1, "maxLength": 255},
     },
 }
@@ -217,7 +220,7 @@ def _jobs(api: Api) -> None:
         answer=shapes.BULK,
     )
     def bulk(body: dict[str, Any]) -> Any:
-        """Cancel, retry, run now or delete jobs by ids or a filter, as many as a second allows; ``more``: ask again.
+        """Cancel, retry, run now, move or delete jobs by ids or a filter, as many as a second allows; ``more``: again.
 
         At most 10,000 at once; ``dry_run`` only counts.
         """
@@ -225,6 +228,7 @@ def _jobs(api: Api) -> None:
         gate.require(BULK_RIGHTS[action])
         if ("ids" in body) == bool(body.get("filter")):
             raise invalid([("$", "needs either ids or a filter that is not empty")])
+        _check_where_to(body, action == "move")
         filters = {name: UUID(v) if name in ("workflow", "worker") else v for name, v in body.get("filter", {}).items()}
         ids = [UUID(each) for each in body["ids"]] if "ids" in body else None
         with fc.reading_within(READ_SECONDS):
@@ -234,9 +238,16 @@ def _jobs(api: Api) -> None:
         counts = {"matching": len(found), "possible": len(chosen), "more": more}
         if body.get("dry_run"):
             return {**counts, "changed": 0, "refused": 0, "dry_run": True}
-        changed, refused, left = in_batches(chosen, bulk_change(fc, action, body.get("reason", "cancelled")))
+        changed, refused, left = in_batches(
+            chosen, bulk_change(fc, action, body.get("reason", "cancelled"), body.get("queue"), body.get("priority"))
+        )
         api.note(f"bulk {action}", body.get("filter") or f"{len(found)} ids", changed)
         return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
+
+
+def _check_where_to(body: dict[str, Any], moves: bool) -> None:
+    if moves != bool({"queue", "priority"} & body.keys()):
+        raise invalid([("$", "needs a queue, a priority or both" if moves else "queue and priority are for moving")])
 
 
 def _page(gate: Gate, page: Page) -> dict[str, Any]:
@@ -328,6 +339,17 @@ def _one_job(api: Api) -> None:
         if not fc.run_now(job):
             raise Problem(409, f"job {job.id} is not scheduled: it is {job.refresh().state}; {WHAT_HOLDS}")
         api.note("run", job.id)
+        return gate.show(job.refresh())
+
+    @api.add("POST", "/api/jobs/{id}/move", "jobs:edit", body=MOVE, refusals=(404, 409), answer=named("Job"))
+    def move_job(id: str, body: dict[str, Any]) -> Any:
+        """Put a scheduled or available job into another ``queue``, or give it another ``priority``."""
+        job = existing(id)
+        _check_where_to(body, moves=True)
+        if not fits("move", job.state):
+            raise Problem(409, f"job {job.id} is {job.state}: only scheduled and available jobs can be moved")
+        if fc.move(job, **body):
+            api.note("move", f"{job.id} to {body}")
         return gate.show(job.refresh())
 
     @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409), answer=shapes.DELETED)

@@ -199,3 +199,19 @@ def test_run_makes_scheduled_jobs_available(client: Fairchild, fairchild_db: str
     assert f"{ready.id}: not changed, it is available" in done.stderr
     matching = command("jobs", "run", "--task", "shop.a", "--yes", "--json", folder=tmp_path, url=fairchild_db)
     assert json.loads(matching.stdout) == {"jobs": [str(other.id)], "unchanged": []}
+
+
+def test_move_puts_jobs_elsewhere(client: Fairchild, fairchild_db: str, tmp_path: Path) -> None:
+    with client:
+        job = client.enqueue("shop.a", {})
+
+    moved = command(
+        "jobs", "move", str(job.id), "--to-queue", "slow", "--priority", "8", folder=tmp_path, url=fairchild_db
+    )
+    assert (moved.returncode, moved.stdout) == (0, f"{job.id}\n")
+    with client:
+        found = client.get_job(job.id)
+    assert found is not None
+    assert (found.queue, found.priority) == ("slow", 8)
+    nowhere = command("jobs", "move", str(job.id), folder=tmp_path, url=fairchild_db)
+    assert (nowhere.returncode, "say where to move" in nowhere.stderr) == (2, True)

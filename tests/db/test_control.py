@@ -10,7 +10,7 @@ import pytest
 from fairchild import Fairchild
 from fairchild.db import control
 from fairchild.db.claim import Lane, claim
-from fairchild.db.control import cancel, retry, run_now
+from fairchild.db.control import cancel, move, retry, run_now
 from fairchild.db.finish import finish
 from fairchild.errors import UsageError
 from tests.support.store import Store, child_of, new_job, outcome
@@ -456,4 +456,32 @@ def test_running_now_and_cancelling_at_once_do_one_of_both(fairchild: Fairchild,
         run_now(store.link, [job])
         other.join(10)
         assert store.state(job) == "cancelled"
+    assert store.violations() == []
+
+
+def test_what_does_not_run_yet_is_moved_and_comes_behind_what_is_there(store: Store) -> None:
+    later, ready = store.add(delay=3600.0), store.add(priority=3)
+    there = store.add(queue="other", priority=7)
+    waiting, running = store.add(refs=[(("x",), later)]), store.add()
+    store.claim_one(running)
+    since = store.sql("SELECT at FROM {ready} WHERE job_id = %(id)s", id=ready)
+
+    assert move(store.link, [ready, waiting, later, running, uuid4()], "other", 7) == [ready, later]
+
+    assert [store.row(each, "queue, priority") for each in (later, ready)] == [("other", 7)] * 2
+    assert [store.row(each, "queue, priority") for each in (waiting, running)] == [("default", 5)] * 2
+    assert store.sql("SELECT at FROM {ready} WHERE job_id = %(id)s", id=ready) == since
+    assert run_now(store.link, [later]) == [later]
+    assert [each.job_id for each in store.claim(queue="other")] == [there, ready, later]
+    assert store.violations() == []
+
+
+def test_moving_leaves_what_is_not_named_and_what_is_there_already(store: Store) -> None:
+    first, second = store.add(), store.add()
+    assert move(store.link, [first], None, 5) == []
+    assert move(store.link, [first], "default", None) == []
+    assert [each.job_id for each in store.claim(1)] == [first]
+    assert move(store.link, [second], None, 1) == [second]
+    assert store.row(second, "queue, priority") == ("default", 1)
+    assert cancel(store.link, [second], "no") == ([second], [])
     assert store.violations() == []

@@ -221,6 +221,19 @@ def test_running_jobs_now_goes_by_their_keys(tuned: Link) -> None:
     assert not scanned(nodes) & BIG
 
 
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [(control.MOVE_DUE, "fairchild_due_pkey"), (control.MOVE_READY, "fairchild_ready_for_claim")],
+)
+def test_moving_jobs_goes_by_their_keys_and_lanes(tuned: Link, statement: Sql, index: str) -> None:
+    nodes = explain(
+        tuned, statement, {"ids": [uuid7() for _ in range(100)], "queue": "q", "priority": 1}, {"priority": "smallint"}
+    )
+
+    assert {PKEY, index} <= indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
 def test_inserting_touches_the_primary_key_only(tuned: Link) -> None:
     document = msgspec.json.encode([enqueue._document(new_job(), enqueue._FREE)]).decode()
     nodes = explain(

@@ -428,3 +428,56 @@ def test_others_that_failed_of_the_same_are_counted(app: App, site: FlaskClient)
     page = read(site, f"jobs/{jobs[0].id}")
     (link,) = [each for each in page.all("a") if each.said == "3 others like it"]
     assert link.attrs["href"] == f"/ops/errors/{jobs[0].errors[-1]['fingerprint']}"
+
+
+def test_a_job_is_moved_from_its_page(app: App, site: FlaskClient) -> None:
+    job = app.client.enqueue("t", queue="slow")
+    asked = Page(send(site, f"jobs/{job.id}/move").text)
+    assert asked.one("h1").said == "Move this job of t?"
+    assert {each.attrs["name"] for each in asked.all("input", class_="in") if each.attrs["id"] != "jump"} == {
+        "queue", "priority",
+    }  # fmt: skip
+    assert app.get(job).queue == "slow"
+    answer = send(site, f"jobs/{job.id}/move", sure=1, queue="fast", priority="")
+    assert answer.location == f"/ops/jobs/{job.id}?did=moved&n=1"
+    assert (app.get(job).queue, app.get(job).priority) == ("fast", 5)
+    entry = app.client.audit_entries()[0]
+    assert (entry.action, entry.target) == ("jobs:move", f"{job.id} to queue fast")
+    assert send(site, f"jobs/{job.id}/move", sure=1, priority="12").status_code == 422
+    assert send(site, f"jobs/{job.id}/move", sure=1).status_code == 422
+    app.client.cancel(job)
+    assert send(site, f"jobs/{job.id}/move").status_code == 409
+
+
+def test_many_jobs_are_moved(app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairchild.web.bulk.BATCH", 2)
+    monkeypatch.setattr("fairchild.web.bulk.ACTION_SECONDS", 0.0)
+    ids = app.client.enqueue_many("t", [{}] * 5, queue="slow")
+    asked = Page(send(site, "jobs/bulk/move", id=[str(each) for each in ids[:2]]).text)
+    assert asked.one("h1").said == "Move 2 jobs?"
+    form = {"id": [str(each) for each in ids[:2]], "sure": 1, "priority": "1"}
+    assert send(site, "jobs/bulk/move", **form).location.endswith("did=moved&n=2")
+    fields: dict[str, Any] = {"all": "1", "q": "task:t after:1d", "sure": "1", "queue": "fast"}
+    for done in (2, 4):
+        page = Page(send(site, "jobs/bulk/move", **fields).text)
+        assert f"{done} jobs so far" in page.said
+        fields = {each.attrs["name"]: each.attrs["value"] for each in page.all("input", type="hidden")}
+    assert send(site, "jobs/bulk/move", **fields).location.endswith("did=moved&n=5")
+    assert {(app.get(each).queue, app.get(each).priority) for each in ids} == {("fast", 1), ("fast", 5)}
+    assert app.client.audit_entries()[0].target == "task:t after:1d to queue fast"
+    assert send(site, "jobs/bulk/move", all=1, q="task:t", sure=1).status_code == 422
+
+
+def test_jobs_are_moved_over_the_api(app: App, site: FlaskClient) -> None:
+    job, other = app.client.enqueue("t"), app.client.enqueue("t", delay=60)
+    answer = site.post(f"/ops/api/jobs/{job.id}/move", json={"queue": "fast", "priority": 0})
+    assert answer.status_code == 200
+    assert ((answer.json or {})["queue"], (answer.json or {})["priority"]) == ("fast", 0)
+    assert site.post(f"/ops/api/jobs/{job.id}/move", json={}).status_code == 422
+    body = {"action": "move", "ids": [str(job.id), str(other.id)], "queue": "fast", "priority": 0}
+    counts = site.post("/ops/api/jobs/bulk", json=body).json or {}
+    assert (counts["possible"], counts["changed"], counts["refused"]) == (2, 1, 1)
+    assert site.post("/ops/api/jobs/bulk", json={**body, "action": "cancel"}).status_code == 422
+    assert (app.get(other).queue, app.get(other).state) == ("fast", "scheduled")
+    app.client.cancel(job)
+    assert site.post(f"/ops/api/jobs/{job.id}/move", json={"queue": "x"}).status_code == 409

@@ -126,7 +126,8 @@ def progress_of(job: Job, now: datetime) -> Going | None:
             said.append(_pace(pace))
             if kept.total and kept.total > kept.value:
                 left = (kept.total - kept.value) / pace - (now - kept.at).total_seconds()
-                said.append(f"{words.duration(max(left, 0))} left")
+                if left > 0:  # else it has fallen behind its own pace
+                    said.append(f"{words.duration(left)} left")
     if kept.message:
         said.append(kept.message)
     return Going(kept.value, kept.total, " · ".join(said))

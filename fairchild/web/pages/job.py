@@ -14,7 +14,8 @@ from fairchild.job import Job, JobState
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
-from fairchild.web.pages import stacks
+from fairchild.web.bulk import fits
+from fairchild.web.pages import many, stacks
 from fairchild.web.pages.again import ways_to_make
 from fairchild.web.pages.attempts import attempts_of, moment_in, progress_of, told
 from fairchild.web.pages.json_text import written
@@ -72,6 +73,18 @@ def add_to(site: Site) -> None:
             raise Problem(409, f"this job is {job.refresh().state} and not put off; nothing was changed")
         site.audit("jobs:run", str(job.id), 1)
         return site.done("made-available", 1, "job", id=job.id)
+
+    @site.page("/jobs/<id>/move", "jobs:edit", methods=("POST",))
+    def page_job_move(id: str) -> Shown | AnyResponse:
+        job = find(site, id)
+        if not fits("move", job.state):
+            raise Problem(409, f"this job is {job.state}: only scheduled and available jobs can be moved")
+        if request.form.get("sure") != "1":
+            return _ask(site, "move", job)
+        moved = many.move_as_told(site)([job.id])
+        if moved:
+            site.audit("jobs:move", f"{job.id}{many.told_where()}", 1)
+        return site.done("moved", len(moved), "job", id=job.id)
 
     @site.page("/jobs/<id>/cancel", "jobs:cancel", methods=("POST",))
     def page_job_cancel(id: str) -> Shown | AnyResponse:
@@ -203,11 +216,13 @@ def ended_key(job: Job) -> str:
 
 
 def _ask(site: Site, action: str, job: Job) -> Shown:
-    """Whether to do what cannot be undone."""
+    """Whether to do what cannot be undone, and where to move it."""
     facts = [("Job", str(job.id)), ("Task", job.task), ("State", job.state.value)]
     possible = 1
     if action == "delete":
         possible = 1 if job.ended else 0
+    elif action == "move":
+        facts += [("Queue", job.queue), ("Priority", str(job.priority))]
     else:
         facts.append(("With it", "its descendants that have not ended"))
         if job.state is JobState.RUNNING:
@@ -221,7 +236,8 @@ def _ask(site: Site, action: str, job: Job) -> Shown:
             "possible": possible,
             "more": False,
             "type_number": 0,
-            "dangerous": True,
+            "dangerous": action != "move",
+            "inputs": many.INPUTS if action == "move" else [],
             "target": site.url(f"job_{action}", id=job.id),
             "fields": [],
             "back": site.url("job", id=job.id),

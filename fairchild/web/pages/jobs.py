@@ -20,9 +20,9 @@ from fairchild.web.pages.site import MENU, Shown, Site
 from fairchild.web.problems import Problem
 
 SIZES = (25, 50, 100)
-TABS_SECONDS = 0.03
+TABS_SECONDS = 0.05
 """That counting for the tabs may add to a page. Where it is not enough they are shown without numbers."""
-WITHOUT_SECONDS = 0.1
+WITHOUT_SECONDS = 0.25
 VIEWS = (
     ("failing now", "state:failed after:1h"),
     ("retrying", "state:retrying"),
@@ -74,6 +74,7 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
     newer = jobs[0].id if jobs and (before or (after and more)) else None
     shell = site.shell()
     part = "_live" in request.args
+    matching = _matching(site, looked_at, shell.counts) if jobs and not part else ""
     return {
         "jobs": jobs,
         "unread": unread,
@@ -89,8 +90,8 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
         "without": [] if jobs or slow or part else _without(site, query),
         "state": query.value("state"),
         "tab_all": _link(site, query.with_key("state", None)),
-        "tabs": [] if part else _tabs(site, query, shell.counts, counted=not (unread or slow)),
-        "matching": _matching(site, looked_at, shell.counts) if jobs and not part else "0",
+        "tabs": [] if part else _tabs(site, query, shell.counts, matching, counted=not (unread or slow)),
+        "matching": matching,
         "limit": limit,
         "live": not (before or after or slow or unread),
         "older": site.here(before=older, after=None) if older else None,
@@ -101,18 +102,38 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
     }
 
 
-def _tabs(site: Site, query: Query, all_counts: Mapping[str, int], *, counted: bool) -> list[dict[str, Any]]:
-    """A tab for each state, with how many jobs it would show: as far as that is known, or soon counted."""
-    queries = {state: query.with_key("state", state) for state in words.STATES}
+def _tabs(
+    site: Site, query: Query, all_counts: Mapping[str, int], matching: str, *, counted: bool
+) -> list[dict[str, Any]]:
+    """A tab for each state, with how many jobs it would show: as far as that is known, or soon counted.
+
+    Where a window had to be added, the tabs have it too, and so divide what is shown.
+    """
+    base = query.with_key("state", None).bounded()
+    state = query.value("state")
     counts: dict[str, str] = {}
-    if not counted:
-        pass
-    elif all(term.key == "state" for term in query.terms):
-        counts = {state: words.short_number(all_counts[state]) for state in words.STATES if state in all_counts}
-    else:
-        told = _count_each(site, [each.bounded() for each in queries.values()], TABS_SECONDS)
-        counts = {state: count for state, count in zip(queries, told, strict=True) if count is not None}
-    return [{"state": state, "href": _link(site, each), "count": counts.get(state)} for state, each in queries.items()]
+    if not base.terms:
+        counts = {each: words.short_number(count) for each, count in all_counts.items()}
+    elif counted:
+        counts = _by_state(site, base)
+        if isinstance(state, str) and matching:
+            counts[state] = matching
+    return [
+        {"state": each, "href": _link(site, base.with_key("state", each)), "count": counts.get(each)}
+        for each in words.STATES
+    ]
+
+
+def _by_state(site: Site, query: Query) -> dict[str, str]:
+    """How many jobs match by state; of more than CAP those are counted that are found first."""
+    try:
+        with site.fc.reading_within(TABS_SECONDS):
+            found = site.fc.count_states(query, CAP)
+    except TookTooLong:
+        return {}
+    if sum(found.values()) <= CAP:
+        return {state: words.number(found.get(state, 0)) for state in words.STATES}
+    return {state: f"{words.number(min(count, CAP))}+" for state, count in found.items()}
 
 
 def _without(site: Site, query: Query) -> list[dict[str, Any]]:
@@ -159,7 +180,7 @@ def _matching(site: Site, query: Query, counts: dict[str, int]) -> str:
     try:
         return _capped(site.fc.count(query, CAP))
     except StoreError:
-        return "those"
+        return ""
 
 
 def arguments_of(site: Site, job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from flask import request
@@ -11,7 +12,7 @@ from fairchild import clock
 from fairchild.errors import TookTooLong
 from fairchild.rules.query import Query, Term, parse
 from fairchild.web import bulk, words
-from fairchild.web.bulk import ACTION_SECONDS, RIGHTS, bulk_change, fits, in_batches
+from fairchild.web.bulk import ACTION_SECONDS, RIGHTS, Change, bulk_change, fits, in_batches
 from fairchild.web.filters import read_filter
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
@@ -20,9 +21,14 @@ CAP = 10_000
 TYPE_ABOVE = 1000
 """From how many jobs on their number has to be typed."""
 MOST_IDS = 1000
-_DONE = {"retry": "retried", "run": "made-available", "cancel": "cancelled", "delete": "deleted"}
+INPUTS = [
+    ("queue", "To the queue", "as it is", "text"),
+    ("priority", "With the priority", "as it is; 0 runs first, 9 last", "numeric"),
+]
+"""What moving asks for: (name, label, what nothing means, kind of keyboard)."""
+_DONE = {"retry": "retried", "run": "made-available", "move": "moved", "cancel": "cancelled", "delete": "deleted"}
 _TOLD = {**_DONE, "run": "made available"}
-_VERBS = {"retry": "Retry", "run": "Run now:", "cancel": "Cancel", "delete": "Delete"}
+_VERBS = {"retry": "Retry", "run": "Run now:", "move": "Move", "cancel": "Cancel", "delete": "Delete"}
 
 
 def add_to(site: Site) -> None:
@@ -38,12 +44,41 @@ def _add(site: Site, action: str) -> None:
         query, wrong = read_filter(site.gate, request.form.get("q", ""))
         if query is None:
             raise Problem(422, wrong)
+        if action == "move" and request.form.get("sure") == "1" and not any(where_to().values()):
+            raise Problem(422, "say where to move the jobs: a queue, a priority or both; nothing was changed")
         if request.form.get("all") == "1":
             return _all_matching(site, action, query)
         return _chosen(site, action, _ids(request.form.getlist("id")), query)
 
     view.__name__ = f"page_bulk_{action}"
     site.page(f"/jobs/bulk/{action}", RIGHTS[action], methods=("POST",))(view)
+
+
+def where_to() -> dict[str, Any]:
+    """Where a form says that jobs are to be moved. Raises Problem 422."""
+    queue, priority = (request.form.get(name, "").strip() for name in ("queue", "priority"))
+    if priority and not (priority.isascii() and priority.isdigit() and int(priority) <= 9):
+        raise Problem(422, f"priority: {priority[:20]!r} is not a number from 0 to 9; nothing was changed")
+    return {"queue": queue or None, "priority": priority or None}
+
+
+def move_as_told(site: Site) -> Change:
+    """What moves jobs to where the form says."""
+    to = where_to()
+    return bulk_change(site.fc, "move", "", to["queue"], None if to["priority"] is None else int(to["priority"]))
+
+
+def told_where() -> str:
+    """The same for the audit log."""
+    return "".join(f" to {name} {value}" for name, value in where_to().items() if value)
+
+
+def _change(site: Site, action: str) -> Change:
+    return move_as_told(site) if action == "move" else bulk_change(site.fc, action, "cancelled by hand")
+
+
+def _told_where(action: str) -> str:
+    return told_where() if action == "move" else ""
 
 
 def _ids(given: list[str]) -> list[UUID]:
@@ -59,8 +94,8 @@ def _chosen(site: Site, action: str, ids: list[UUID], query: Query) -> Shown | A
     if not ids:
         raise Problem(422, "no job was ticked; nothing was changed. Go back and tick some")
     if action in ("retry", "run") or request.form.get("sure") == "1":
-        changed, _, left = in_batches(ids, bulk_change(site.fc, action, "cancelled by hand"))
-        site.audit(f"jobs:{action}", f"{len(ids)} ticked jobs", changed)
+        changed, _, left = in_batches(ids, _change(site, action))
+        site.audit(f"jobs:{action}", f"{len(ids)} ticked jobs{_told_where(action)}", changed)
         if left:
             raise Problem(
                 503, f"{words.number(changed)} were {_TOLD[action]} in the time there was; try again for the rest"
@@ -90,15 +125,20 @@ def _all_matching(site: Site, action: str, query: Query) -> Shown | AnyResponse:
 def _go_on(site: Site, action: str, query: Query, fits: Query, before: int) -> Shown | AnyResponse:
     """Change as many as one request may; ``before``: how many others were before it."""
     changed, cursor = _act_on_all(site, action, fits, _form_cursor())
-    site.audit(f"jobs:{action}", str(query) or "all jobs", changed)
+    site.audit(f"jobs:{action}", f"{str(query) or 'all jobs'}{_told_where(action)}", changed)
     done = before + changed
     if cursor is None:
         return site.done(_DONE[action], done, "jobs", q=str(query) or None)
     left = _left(site, fits)
     fields = [("all", "1"), ("before", str(done)), ("cursor", str(cursor))]
+    if action == "move":  # what was moved still matches
+        left = left if left > CAP else max(left - done, 1)
+        fields += [(name, request.form.get(name, "")) for name in ("queue", "priority")]
     shown = _confirm(site, action, query, left, left, more=left > CAP, fields=fields)
     shown.data.update(
-        type_number=0, going=f"{words.plural(done, 'job')} so far. The rest follows, by itself or with the button."
+        type_number=0,
+        inputs=[],
+        going=f"{words.plural(done, 'job')} so far. The rest follows, by itself or with the button.",
     )
     return shown
 
@@ -126,6 +166,7 @@ def _form_cursor() -> UUID | None:
 
 _FITTING = {
     "run": "state:scheduled",
+    "move": "state:scheduled,available",
     "retry": "state:failed,cancelled,completed",
     "cancel": "state:available,running,scheduled,waiting",
     "delete": "state:failed,cancelled,completed",
@@ -163,6 +204,7 @@ def _confirm(
             "fields": [("q", str(query)), *fields],
             "back": site.url("jobs", q=str(query) or None),
             "back_name": "Jobs",
+            "inputs": INPUTS if action == "move" else [],
             "wrong": wrong,
             "going": "",
         },
@@ -174,7 +216,7 @@ def _act_on_all(site: Site, action: str, query: Query, cursor: UUID | None) -> t
 
     What was done stays done if it is broken off. None: all have been.
     """
-    change = bulk_change(site.fc, action, "cancelled by hand")
+    change = _change(site, action)
     changed, end = 0, clock.now() + bulk.ACTION_SECONDS
     while True:
         try:

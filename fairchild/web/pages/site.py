@@ -63,6 +63,7 @@ MENU = (
 DONE = {
     "retried": ("job retried", "jobs retried"),
     "made-available": ("job made available", "jobs made available"),
+    "moved": ("job moved", "jobs moved"),
     "cancelled": ("job cancelled, or asked to stop", "jobs cancelled, or asked to stop"),
     "deleted": ("job deleted", "jobs deleted"),
     "enqueued": ("job enqueued", "jobs enqueued"),
