@@ -48,6 +48,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 
+MOST_RELATIVES = 1000
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of a job's log, by name."""
 
@@ -97,6 +99,9 @@ class JobActions(Protocol):
     def wait_for(self, id: UUID, timeout: float | None) -> Job: ...
     def cancel_one(self, id: UUID, reason: str) -> Job: ...
     def retry_one(self, id: UUID) -> Job: ...
+    def run_one_now(self, id: UUID) -> Job: ...
+    def dependencies(self, id: UUID, *, limit: int) -> Iterable[Job]: ...
+    def dependents(self, id: UUID, *, limit: int) -> Iterable[Job]: ...
 
 
 @dataclass(eq=False)
@@ -153,6 +158,16 @@ class Job:
         """How far it is, by its own word; None if it has not said."""
         return self._progress
 
+    @property
+    def dependencies(self) -> list[Job]:
+        """The jobs that it waits or waited for, as they stand now; at most 1,000, ``client.dependencies`` has all."""
+        return list(self._actions().dependencies(self.id, limit=MOST_RELATIVES))
+
+    @property
+    def dependents(self) -> list[Job]:
+        """The jobs that wait or waited for it, likewise."""
+        return list(self._actions().dependents(self.id, limit=MOST_RELATIVES))
+
     def __fairchild_reference__(self) -> UUID:
         return self.id
 
@@ -193,6 +208,10 @@ class Job:
     def retry(self) -> Job:
         """Make an ended job available again, with at least one attempt left."""
         return self._take(self._actions().retry_one(self.id))
+
+    def run_now(self) -> Job:
+        """Make a scheduled job available before its time. In any other state it stays as it is."""
+        return self._take(self._actions().run_one_now(self.id))
 
     def _take(self, other: Job | None) -> Job:
         from fairchild.errors import UnknownJob  # noqa: PLC0415 - a value's module imports nothing at load

@@ -1,4 +1,4 @@
-"""``fairchild jobs list | show | logs | cancel | retry``."""
+"""``fairchild jobs list | show | logs | why | cancel | retry | run | move``."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def add_to(app: typer.Typer) -> None:
     group.command()(why)
     group.command()(cancel)
     group.command()(retry)
+    group.command(name="run")(run_now)
+    group.command()(move)
     app.add_typer(group, name="jobs")
 
 
@@ -105,17 +107,18 @@ def logs(
     level: Annotated[
         str, option("--level", env="JOBS_LEVEL", help="Only lines from this level up: debug, info, warning, error.")
     ] = "debug",
+    attempt: Annotated[int | None, option("--attempt", env="JOBS_ATTEMPT", help="Only lines of this attempt.")] = None,
     after: Annotated[int, option("--after", env="JOBS_AFTER", help="Only lines behind the one of this number.")] = 0,
     limit: Annotated[int, option("--limit", "-n", env="JOBS_LIMIT", help="How many at most, up to 1000.")] = 1000,
     json: Json = False,
     database_url: DatabaseUrl = None,
     schema: Schema = None,
 ) -> None:
-    """What a job has logged, oldest first, of all its attempts."""
+    """What a job has logged, oldest first, of one attempt or of all."""
     from fairchild.errors import UnknownJob  # noqa: PLC0415 - help comes first
 
     with connected(database_url, schema) as client:
-        lines = client.logs(id, after=after, level=level, limit=limit)
+        lines = client.logs(id, attempt=attempt, after=after, level=level, limit=limit)
         if not lines and client.get_job(id) is None:
             raise UnknownJob(f"no job has the id {id}")
     if json:
@@ -248,6 +251,64 @@ def retry(
         _change(client, "retry", ids or [], filters, ["failed", "cancelled"], client.retry, yes=yes, json=json)
 
 
+def run_now(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Jobs not to wait for.")] = None,
+    queue: Queue = None,
+    task: TaskName = None,
+    tag: Tag = None,
+    tenant: Tenant = None,
+    workflow: Workflow = None,
+    yes: Yes = False,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Make scheduled jobs available before their time, by id or by filters; also those that are to be tried again."""
+    filters = _filters(None, queue, task, tag, tenant, workflow)
+    with connected(database_url, schema) as client:
+        _change(client, "run", ids or [], filters, ["scheduled"], client.run_now, yes=yes, json=json)
+
+
+def move(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Jobs to move.")] = None,
+    to_queue: Annotated[str | None, option("--to-queue", env="JOBS_TO_QUEUE", help="Their new queue.")] = None,
+    priority: Annotated[
+        int | None, option("--priority", env="JOBS_PRIORITY", help="Their new priority: 0 (first) to 9.")
+    ] = None,
+    state: State = None,
+    queue: Queue = None,
+    task: TaskName = None,
+    tag: Tag = None,
+    tenant: Tenant = None,
+    workflow: Workflow = None,
+    yes: Yes = False,
+    json: Json = False,
+    database_url: DatabaseUrl = None,
+    schema: Schema = None,
+) -> None:
+    """Put scheduled and available jobs into another queue, or give them another priority, by id or by filters."""
+    filters = _filters(state, queue, task, tag, tenant, workflow)
+    with connected(database_url, schema) as client:
+        _change(
+            client,
+            "move",
+            ids or [],
+            filters,
+            ["scheduled", "available"],
+            lambda chosen: client.move(chosen, queue=to_queue, priority=priority),
+            yes=yes,
+            json=json,
+        )
+
+
+_DONE = {
+    "move": "moved",
+    "cancel": "cancelled (or asked to stop, if running)",
+    "retry": "reopened",
+    "run": "made available",
+}
+
+
 def _change(
     client: Fairchild,
     verb: str,
@@ -278,8 +339,7 @@ def _change(
     else:
         for each in changed:
             print(each)
-    done = "cancelled (or asked to stop, if running)" if verb == "cancel" else "reopened"
-    say(f"{len(changed)} jobs {done}")
+    say(f"{len(changed)} jobs {_DONE[verb]}")
     for each in left:
         job = client.get_job(each)
         say(f"{each}: {'no such job' if job is None else f'not changed, it is {job.state}'}")

@@ -26,7 +26,7 @@ from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, marks, migrate, notes, prune, search
+from fairchild.db import browse, control, journal, marks, migrate, notes, prune, search, workflows
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.deadline import FAMILY_SECONDS, current, longer
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
@@ -256,7 +256,7 @@ class Fairchild(Overview):
 
     def pending_migrations(self) -> list[str]:
         """The migrations that ``install()`` would apply, oldest first. Raises SchemaError for a newer database."""
-        if deadline.current.get() is not None:  # with whoever reads pages: in their time, on their connections
+        if current.get() is not None:  # with whoever reads pages: in their time, on their connections
             return self.ask(migrate.pending_on)
         return migrate.pending(self.database.conninfo, self.config.schema)
 
@@ -538,8 +538,8 @@ class Fairchild(Overview):
 
         return retrying(once) if current.get() is None else retrying(once, tries=2)
 
-    def _read(self, ids: list[UUID]) -> dict[UUID, Job]:
-        found = self.ask(lambda link: browse.get_jobs(link, ids))
+    def _read(self, ids: list[UUID], *, short: bool = False) -> dict[UUID, Job]:
+        found = self.ask(lambda link: browse.get_jobs(link, ids, short=short))
         for job in found.values():
             job._client = self
         return found
@@ -676,10 +676,48 @@ class Fairchild(Overview):
         found = found[:limit]
         return Page(found, str(found[-1].id) if more else None)
 
+    def dependencies(
+        self, id: UUID | str, *, limit: int = 50, cursor: UUID | str | None = None, short: bool = False
+    ) -> Page:
+        """One page of the jobs that a job waits or waited for, in the order of their ids; ``cursor`` goes on.
+
+        ``short`` as in ``jobs()``.
+        """
+        return self._relatives(workflows.list_upstreams, id, limit, cursor, short)
+
+    def dependents(
+        self, id: UUID | str, *, limit: int = 50, cursor: UUID | str | None = None, short: bool = False
+    ) -> Page:
+        """One page of the jobs that wait or waited for a job, likewise."""
+        return self._relatives(workflows.list_downstreams, id, limit, cursor, short)
+
+    def _relatives(
+        self,
+        read: Callable[[Link, UUID, UUID, int], list[UUID]],
+        id: UUID | str,
+        limit: int,
+        cursor: UUID | str | None,
+        short: bool,
+    ) -> Page:
+        if not 1 <= limit <= MAX_PAGE:
+            raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
+        job_id, after = _uuid(id), UUID(int=0) if cursor is None else _uuid(cursor)
+        ids = self.ask(lambda link: read(link, job_id, after, limit + 1))
+        found = self._read(ids[:limit], short=short)
+        jobs = [found[each] for each in ids[:limit] if each in found]
+        return Page(jobs, str(ids[limit - 1]) if len(ids) > limit else None)
+
     def logs(
-        self, id: UUID | str, *, after: int = 0, level: str = "debug", limit: int = MAX_PAGE, newest: bool = False
+        self,
+        id: UUID | str,
+        *,
+        attempt: int | None = None,
+        after: int = 0,
+        level: str = "debug",
+        limit: int = MAX_PAGE,
+        newest: bool = False,
     ) -> list[LogLine]:
-        """Lines that a job has logged, of all its attempts, oldest first: up to ``limit``, from ``level`` up.
+        """Lines that a job has logged, oldest first: up to ``limit``, from ``level`` up, of one ``attempt`` or of all.
 
         ``after=lines[-1].id`` reads on; with ``newest`` it is the last lines that are given. A line is there about a
         quarter of a second after it was written.
@@ -690,7 +728,9 @@ class Fairchild(Overview):
             )
         job_id = _uuid(id)
         return self.ask(
-            lambda link: notes.read_lines(link, job_id, after=after, level=LEVELS[level], limit=limit, newest=newest)
+            lambda link: notes.read_lines(
+                link, job_id, after=after, level=LEVELS[level], attempt=attempt, limit=limit, newest=newest
+            )
         )
 
     def search(
@@ -722,6 +762,11 @@ class Fairchild(Overview):
         """How many jobs match a query as ``search`` takes it; ``cap + 1`` if more than ``cap`` do."""
         wanted = parse_query(query) if isinstance(query, str) else query
         return self.ask(lambda link: search.count(link, wanted, cap))
+
+    def count_states(self, query: Query | str, cap: int = 10_000) -> dict[str, int]:
+        """How many jobs match by state, with ``retrying`` beside ``scheduled``; of the newest ``cap + 1`` that do."""
+        wanted = parse_query(query) if isinstance(query, str) else query
+        return self.ask(lambda link: search.count_states(link, wanted, cap))
 
     def on(self, *events: str) -> Callable[[H], H]:
         """``@fairchild.on("job_failed", "job_cancelled")``: call the function with a JobEvent when that happens.
@@ -851,6 +896,53 @@ class Fairchild(Overview):
     def retry_one(self, id: UUID) -> Job:
         """Reopen one job and read it again."""
         self.retry([id])
+        return self._existing(id)
+
+    def move(
+        self,
+        jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any],
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> list[UUID]:
+        """Put scheduled and available jobs, given as in ``cancel``, into another queue or give them another priority.
+
+        The ids of those that were moved: jobs in other states, and those that are there already, stay as they are. One
+        that is available comes behind those that are in its new queue and priority.
+        """
+        if queue is None and priority is None:
+            raise UsageError("say where to move the jobs: a queue, a priority or both; nothing was changed")
+        if queue is not None:
+            check_text("queue", queue)
+        if priority is not None and not 0 <= priority <= 9:
+            raise UsageError(f"priority is a number from 0 to 9, got {priority}; nothing was changed")
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            moved = control.move(link, ids, queue, priority)
+        self.wake_workers()
+        return moved
+
+    def link_retry(self, old: UUID, new: UUID) -> None:
+        """Note with an ended job that ``new`` was made from it: ``meta["retried_as"]``. The other way is whoever's who
+        makes it."""
+        with self.database.link() as link:
+            control.link_retry(link, old, new)
+
+    def run_now(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:
+        """Make scheduled jobs, given as in ``cancel``, available before their time; also those to be tried again.
+
+        The ids of those that were scheduled. Nothing but the time is got around: what waits for other jobs goes on
+        waiting, and a paused queue or a limit holds them as any other job.
+        """
+        ids = self._selected(jobs)
+        with self.database.link() as link:
+            due = control.run_now(link, ids)
+        self.wake_workers()
+        return due
+
+    def run_one_now(self, id: UUID) -> Job:
+        """Make one scheduled job available and read it again."""
+        self.run_now([id])
         return self._existing(id)
 
     def delete(self, jobs: Job | UUID | str | Iterable[Job | UUID | str] | Mapping[str, Any]) -> list[UUID]:

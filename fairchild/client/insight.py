@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fairchild.client.settings import Setting, settings
-from fairchild.db import insight, marks, migrate, shape
-from fairchild.db.insight import ERRORS_READ, Coming, ErrorGroup, Menu, Server, TableFacts, Trouble
+from fairchild.db import insight, marks, migrate, shape, workflows
+from fairchild.db.insight import ERRORS_READ, Coming, ErrorGroup, Menu, PastRun, Server, TableFacts, Trouble
 from fairchild.db.marks import Mark
+from fairchild.db.workflows import Relatives
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
 from fairchild.tasks import check_text
@@ -22,6 +23,8 @@ __all__ = [
     "Insight",
     "Mark",
     "Menu",
+    "PastRun",
+    "Relatives",
     "Server",
     "Setting",
     "TableFacts",
@@ -68,6 +71,14 @@ class Insight:
     def longest_running(self, limit: int = 5) -> list[Job]:
         """The jobs that have run longest."""
         return self._jobs(self._client.ask(lambda link: insight.longest_running(link, limit)))
+
+    def past_runs(self, task: str, limit: int = 60) -> list[PastRun]:
+        """How the last jobs of a task ran that have ended, newest first: those among the newest 5,000 of all jobs."""
+        return self._client.ask(lambda link: insight.past_runs(link, task, limit))
+
+    def relatives(self, id: UUID, most: int = 10_000) -> Relatives:
+        """How many jobs a job waits for, and how many wait or waited for it, up to ``most + 1``."""
+        return self._client.ask(lambda link: workflows.count_relatives(link, id, most + 1))
 
     def coming(self) -> Coming:
         """What is due next."""

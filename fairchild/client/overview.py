@@ -47,7 +47,14 @@ class Why:
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON's own types."""
-        shown = [{**asdict(reason), "jobs": [str(each) for each in reason.jobs]} for reason in self.reasons]
+        shown = [
+            {
+                **asdict(each),
+                "jobs": [str(job) for job in each.jobs],
+                "worker": None if each.worker is None else str(each.worker),
+            }
+            for each in self.reasons
+        ]
         return {"job_id": str(self.job_id), "state": self.state, "blocked": bool(self.blockers), "reasons": shown}
 
 
@@ -198,10 +205,7 @@ class Overview:
         ids = self.ask(lambda link: workflows.list_workflows(link, before, limit + 1))
         more = len(ids) > limit
         ids = ids[:limit]
-        listed = self.ask(lambda link: browse.list_jobs(link, state=None, limit=len(ids), short=True, ids=ids))
-        jobs = {each.id: each for each in listed}
-        for each in listed:
-            each._client = cast("Fairchild", self)
+        jobs = cast("Fairchild", self)._read(ids, short=True)
         counts = self.ask(lambda link: workflows.count_states(link, ids))
         found = [{"job": jobs[each], "counts": counts.get(each, {})} for each in ids if each in jobs]
         return found, str(ids[-1]) if more else None

@@ -46,7 +46,7 @@ class Queues:
     def longest_waiting(self, name: str, limit: int = 10) -> Waiting:
         """The jobs in it that have been available for longest, each with since when."""
         found = self._client.ask(lambda link: queues.longest_waiting(link, name, limit))
-        jobs = self._client._read([job_id for job_id, _ in found])
+        jobs = self._client._read([job_id for job_id, _ in found], short=True)
         return [(jobs[job_id], at) for job_id, at in found if job_id in jobs]
 
     def priorities(self, name: str, cap: int = 1000) -> dict[int, int]:

@@ -89,8 +89,10 @@ UNION ALL SELECT state, queue, sum(n)::bigint FROM {counters} GROUP BY state, qu
 )
 
 
-def get_jobs(link: Link, ids: list[UUID]) -> dict[UUID, Job]:
-    """The jobs that exist, by id, with the ids of the jobs they depend on."""
+def get_jobs(link: Link, ids: list[UUID], *, short: bool = False) -> dict[UUID, Job]:
+    """The jobs that exist, by id, with the ids of the jobs they depend on unless ``short``, as in ``list_jobs``."""
+    if short:
+        return {job.id: job for job in list_jobs(link, state=None, limit=len(ids), short=True, ids=ids)}
     return {row[0]: _job(row) for row in link.rows(GET_JOBS, {"ids": ids})}
 
 

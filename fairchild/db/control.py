@@ -1,4 +1,4 @@
-"""Cancelling and retrying by hand.
+"""Cancelling, retrying, and running ahead of time, by hand.
 
 Cancelling deletes the row that says where the job is (``due``, ``waiting`` or ``ready``): who deletes it owns the job,
 so a claim and a cancellation can never both have it. A running job has its claim marked; its worker hears of it at
@@ -7,7 +7,10 @@ A family is cancelled from the top down, in pages, so that one of a million jobs
 
 A retry reopens what the failure had ended and counts all of it anew, under the locks of the waiting jobs it touches.
 
-Both touch jobs in an order that is not the workers' own, so a deadlock is possible. On our own connections what was
+What is only put off can be run now: it leaves ``due`` as if its time had come. What waits for other jobs, for a signal
+or for a limit is not in ``due``, or stands behind the claim, and so nothing else is got around.
+
+All touch jobs in an order that is not the workers' own, so a deadlock is possible. On our own connections what was
 broken off is done again.
 """
 
@@ -21,6 +24,7 @@ from uuid import UUID
 from fairchild.db import wake
 from fairchild.db.connect import Link, again
 from fairchild.db.enqueue import NOTIFY
+from fairchild.db.events import tell
 from fairchild.db.finish import Applied, Ended, finish
 from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
 from fairchild.db.statement import Sql
@@ -84,6 +88,78 @@ locked AS MATERIALIZED (
   SELECT ctid AS tid FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) FOR UPDATE SKIP LOCKED)
 DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM locked)) RETURNING job_id""",
 )
+# Somebody who does not want to wait. As PROMOTE_DUE, of named jobs: fairchild_due_pkey. The row of a job says when it
+# was due; nobody else changes that row while the job has no place.
+RUN_NOW = Sql(
+    "run_now",
+    """
+WITH locked AS MATERIALIZED (
+  SELECT job_id FROM {due} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE),
+gone AS (
+  DELETE FROM {due} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked))
+  RETURNING job_id, queue, priority, tenant, task, run_at),
+promoted AS (
+  INSERT INTO {ready} (queue, priority, job_id, tenant, task)
+  SELECT queue, priority, job_id, tenant, task FROM gone ORDER BY run_at, job_id
+  RETURNING job_id),
+moved AS (
+  UPDATE {jobs} SET scheduled_at = statement_timestamp()
+   WHERE id = ANY(ARRAY(SELECT job_id FROM promoted)) AND scheduled_at > statement_timestamp()),
+"""
+    + tell("told", "promoted", "'job_ready'", "job_id")
+    + """
+SELECT job_id FROM promoted""",
+)
+# Somebody who wants jobs elsewhere. A job that is available goes to the end of its new lane: workers know up to where
+# they have looked at one, and would not find what came in before. LEAVE_READY says how it is found.
+_NEW_LANE = "coalesce(%(queue)s::text, queue), coalesce(%(priority)s::smallint, priority)"
+_MOVED = (
+    """
+moved AS (
+  UPDATE {jobs} SET (queue, priority) = (SELECT """
+    + _NEW_LANE
+    + """) WHERE id = ANY(ARRAY(SELECT job_id FROM placed)))
+SELECT job_id FROM placed"""
+)
+MOVE_DUE = Sql(
+    "move_due",
+    """
+WITH locked AS MATERIALIZED (
+  SELECT job_id FROM {due}
+   WHERE job_id = ANY(%(ids)s::uuid[]) AND (queue, priority) IS DISTINCT FROM ("""
+    + _NEW_LANE
+    + """) ORDER BY job_id FOR UPDATE),
+placed AS (
+  UPDATE {due} SET (queue, priority) = (SELECT """
+    + _NEW_LANE
+    + """) WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id),"""
+    + _MOVED,
+)
+MOVE_READY = Sql(
+    "move_ready",
+    """
+WITH lanes AS MATERIALIZED (
+  SELECT DISTINCT queue, priority FROM {jobs}
+   WHERE id = ANY(%(ids)s::uuid[]) AND (queue, priority) IS DISTINCT FROM ("""
+    + _NEW_LANE
+    + """)),
+found AS MATERIALIZED (
+  SELECT r.tid FROM lanes l CROSS JOIN LATERAL (
+    SELECT ctid AS tid, job_id FROM {ready} WHERE queue = l.queue AND priority = l.priority OFFSET 0) r
+   WHERE (r.job_id IN (SELECT unnest(%(ids)s::uuid[]))) IS TRUE),
+locked AS MATERIALIZED (
+  SELECT ctid AS tid FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) FOR UPDATE SKIP LOCKED),
+gone AS (
+  DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM locked))
+  RETURNING queue, priority, seq, job_id, at, tenant, task),
+placed AS (
+  INSERT INTO {ready} (queue, priority, job_id, at, tenant, task)
+  SELECT """
+    + _NEW_LANE
+    + """, job_id, at, tenant, task FROM gone ORDER BY seq
+  RETURNING job_id),"""
+    + _MOVED,
+)
 ASK_RUNNING = Sql(
     "ask_running",
     """
@@ -95,6 +171,14 @@ asked AS (
 told AS (
   SELECT pg_notify(%(channel)s, %(beat)s) FROM (SELECT count(*) AS n FROM asked) c WHERE c.n > 0)
 SELECT job_id FROM asked WHERE (SELECT count(*) FROM told) >= 0""",
+)
+
+# Somebody has edited an ended job and tried it again as another. Primary key.
+LINK_RETRY = Sql(
+    "link_retry",
+    """
+UPDATE {jobs} SET meta = coalesce(meta, '{{}}') || jsonb_build_object('retried_as', %(new)s::text)
+ WHERE id = %(old)s::uuid AND state <> 'pending'""",
 )
 
 # Retry. All rows it may touch are locked in order of id first.
@@ -309,6 +393,55 @@ def _without(ids: list[UUID], others: list[UUID]) -> list[UUID]:
 
 def _cancelled(job_id: UUID, reason: str) -> dict[str, Any]:
     return {"job_id": job_id, "state": "cancelled", "reason": reason, "kept": False, "result": None, "error": None}
+
+
+def run_now(link: Link, ids: Iterable[UUID]) -> list[UUID]:
+    """Make scheduled jobs, also those that are to be tried again, available: those of ``ids`` that were, in order.
+
+    In batches, a transaction each. Jobs in any other state are left alone.
+    """
+    wanted, due = list(dict.fromkeys(ids)), set[UUID]()
+    for start in range(0, len(wanted), BATCH):
+        due.update(again(link, lambda start=start: _run_now(link, wanted[start : start + BATCH])))  # type: ignore[misc]
+    return [job_id for job_id in wanted if job_id in due]
+
+
+def _run_now(link: Link, ids: list[UUID]) -> list[UUID]:
+    with link.atomic():
+        found = [row[0] for row in link.rows(RUN_NOW, {"ids": ids})]
+        if found:
+            link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
+    return found
+
+
+def move(link: Link, ids: Iterable[UUID], queue: str | None, priority: int | None) -> list[UUID]:
+    """Put scheduled and available jobs into another queue, or give them another priority; None leaves it as it is.
+
+    Those of ``ids`` that were moved, in order. In batches, a transaction each.
+    """
+    wanted, moved = list(dict.fromkeys(ids)), set[UUID]()
+    for start in range(0, len(wanted), BATCH):
+        batch = wanted[start : start + BATCH]
+        moved.update(again(link, lambda batch=batch: _move(link, batch, queue, priority)))  # type: ignore[misc]
+    return [job_id for job_id in wanted if job_id in moved]
+
+
+def _move(link: Link, ids: list[UUID], queue: str | None, priority: int | None) -> list[UUID]:
+    with link.atomic():
+        found: list[UUID] = []
+        for statement in (MOVE_DUE, MOVE_READY):  # in the order in which a job moves
+            found += [
+                row[0]
+                for row in link.rows(statement, {"ids": _without(ids, found), "queue": queue, "priority": priority})
+            ]
+        if found:
+            link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
+    return found
+
+
+def link_retry(link: Link, old: UUID, new: UUID) -> None:
+    """Note with an ended job which other was made from it."""
+    link.rows(LINK_RETRY, {"old": old, "new": new})
 
 
 def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:

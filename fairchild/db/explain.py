@@ -15,6 +15,8 @@ from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
 
 MOST_AHEAD = 10_000
+MOST_ENTRIES = 1000
+"""Of the audit log, in which whoever paused the queue is looked for."""
 
 # A person who looks at a job, or a page. Primary keys; fairchild_ready_for_claim for the lane of the job and those
 # before it, of which at most ten thousand rows are counted.
@@ -54,8 +56,13 @@ SELECT v.state, v.task, v.queue, v.reason, v.scheduled_at,
               SELECT FROM {ready} r WHERE r.queue = l.queue AND r.priority = p::smallint
                  AND (p < l.priority OR r.seq < l.seq) ORDER BY r.seq LIMIT %(most)s::int) x) y
            LIMIT %(most)s::int) z),
-       v.worker
-  FROM {view} v LEFT JOIN {waiting} w ON w.job_id = v.id WHERE v.id = %(id)s::uuid""",
+       v.worker, s.name, s.hostname, date_part('epoch', statement_timestamp() - s.beat_at),
+       q.paused_at,
+       (SELECT a.who FROM (SELECT at, who, action, target FROM {audit} ORDER BY id DESC LIMIT %(entries)s::int) a
+         WHERE q.paused_at IS NOT NULL AND a.target = v.queue AND a.action IN ('pause queue', 'queues:pause')
+           AND a.at BETWEEN q.paused_at AND q.paused_at + interval '10 seconds' ORDER BY a.at LIMIT 1)
+  FROM {view} v LEFT JOIN {waiting} w ON w.job_id = v.id LEFT JOIN {sessions} s ON s.id = v.worker
+  LEFT JOIN {queues} q ON q.name = v.queue WHERE v.id = %(id)s::uuid""",
 )
 
 
@@ -84,9 +91,14 @@ class Facts(NamedTuple):
     available_at: datetime | None
     ahead: int
     worker: UUID | None
+    worker_name: str | None
+    worker_host: str | None
+    beat_seconds: float | None
+    paused_at: datetime | None
+    paused_by: str | None
 
 
 def read_facts(link: Link, id: UUID) -> Facts | None:
     """The facts of a job; None if there is no such job."""
-    rows: list[Any] = link.rows(READ_FACTS, {"id": id, "most": MOST_AHEAD})
+    rows: list[Any] = link.rows(READ_FACTS, {"id": id, "most": MOST_AHEAD, "entries": MOST_ENTRIES})
     return Facts(*rows[0]) if rows else None

@@ -15,6 +15,7 @@ from fairchild.db.statement import PREFIX, Sql
 
 ERRORS_READ = 5000
 NEXT_READ = 5000
+RUNS_READ = 5000
 
 DATABASE_TIME = Sql("database_time", "SELECT statement_timestamp()")
 
@@ -77,6 +78,16 @@ SELECT least((SELECT min(xact_start) FROM pg_stat_activity
          ORDER BY minute DESC LIMIT 1),
        pg_notification_queue_usage()""",
 )
+
+# The runs of one task among the newest jobs of all: no index is by task, and one would cost every job. Primary key.
+PAST_RUNS = Sql(
+    "past_runs",
+    f"""
+SELECT id, state, greatest(date_part('epoch', ended_at - attempted_at), 0)
+  FROM (SELECT id, task, state, attempted_at, ended_at FROM {{jobs}} ORDER BY id DESC LIMIT {RUNS_READ}) j
+ WHERE task = %(task)s AND ended_at IS NOT NULL AND attempted_at IS NOT NULL ORDER BY id DESC LIMIT %(limit)s""",
+)
+
 SERVER = Sql(
     "server",
     """
@@ -158,6 +169,14 @@ class ErrorGroup(NamedTuple):
         return [self.hours.count(hour) for hour in range(24)]
 
 
+class PastRun(NamedTuple):
+    """The last run of a job that has ended."""
+
+    id: UUID
+    state: str
+    seconds: float
+
+
 class Coming(NamedTuple):
     """The scheduled jobs that come due next, at most ``NEXT_READ`` of them."""
 
@@ -229,6 +248,11 @@ def unmute(link: Link, fingerprint: str) -> None:
 def longest_running(link: Link, limit: int) -> list[UUID]:
     """The jobs that have run longest."""
     return [row[0] for row in link.rows(LONGEST, {"limit": limit})]
+
+
+def past_runs(link: Link, task: str, limit: int) -> list[PastRun]:
+    """The newest jobs of a task that have run and ended, newest first, as far as they are among the newest of all."""
+    return [PastRun(*row) for row in link.rows(PAST_RUNS, {"task": task, "limit": limit})]
 
 
 def coming(link: Link) -> Coming:

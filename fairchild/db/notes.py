@@ -71,12 +71,13 @@ SELECT i.job_id, i.attempt, to_timestamp(i.at), i.level, i.logger, i.message, i.
 RETURNING id""",
 )
 
-# For readers. Index fairchild_logs_by_job.
+# For readers. Index fairchild_logs_by_job; an attempt has at most a thousand lines, so those of others are few.
 READ_LINES = Sql(
     "read_lines",
     """
 SELECT id, attempt, at, level, logger, message, fields::text FROM {logs}
- WHERE job_id = %(id)s::uuid AND id > %(after)s AND level >= %(level)s ORDER BY id LIMIT %(limit)s""",
+ WHERE job_id = %(id)s::uuid AND id > %(after)s AND level >= %(level)s
+   AND (attempt = %(attempt)s::int OR %(attempt)s::int IS NULL) ORDER BY id LIMIT %(limit)s""",
 )
 READ_LAST_LINES = Sql("read_last_lines", READ_LINES.text.replace("ORDER BY id", "ORDER BY id DESC"))
 
@@ -128,9 +129,11 @@ def write_lines(link: Link, notes: list[LineNote]) -> int:
     return len(link.rows(WRITE_LINES, {"notes": _document(rows)}))
 
 
-def read_lines(link: Link, job_id: UUID, *, after: int, level: int, limit: int, newest: bool) -> list[LogLine]:
+def read_lines(
+    link: Link, job_id: UUID, *, after: int, level: int, attempt: int | None, limit: int, newest: bool
+) -> list[LogLine]:
     """Lines behind ``after``, oldest first: the first ``limit`` of them, or the last with ``newest``."""
-    params = {"id": job_id, "after": after, "level": level, "limit": limit}
+    params = {"id": job_id, "after": after, "level": level, "attempt": attempt, "limit": limit}
     rows = link.rows(READ_LAST_LINES, params)[::-1] if newest else link.rows(READ_LINES, params)
     return [
         LogLine(id_, attempt, at, level_name(level), logger, message, {} if fields is None else codec.decode(fields))

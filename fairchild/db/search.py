@@ -67,6 +67,16 @@ def count(link: Link, query: Query, cap: int) -> int:
     return int(link.rows(Sql("count_search", text), {**params, "limit": cap + 1})[0][0])
 
 
+def count_states(link: Link, query: Query, cap: int) -> dict[str, int]:
+    """How many jobs match by shown state, of the newest ``cap + 1`` that do: all of them, if they are fewer."""
+    conditions, params = _conditions(link, query)
+    where = " AND ".join(conditions) or "true"
+    text = f"""
+SELECT CASE WHEN state = 'scheduled' AND attempt > 0 THEN '{RETRYING}' ELSE state END, count(*)
+  FROM (SELECT v.state, v.attempt FROM {{view}} v WHERE {where} ORDER BY v.id DESC LIMIT %(limit)s) found GROUP BY 1"""
+    return {state: int(n) for state, n in link.rows(Sql("count_states_of_search", text), {**params, "limit": cap + 1})}
+
+
 def _conditions(link: Link, query: Query) -> tuple[list[str], dict[str, Any]]:
     conditions: list[str] = []
     params: dict[str, Any] = {}

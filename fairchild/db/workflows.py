@@ -37,7 +37,35 @@ EDGES_INTO = Sql(
     "SELECT upstream, downstream, policy FROM {edges} WHERE downstream = ANY(%(ids)s::uuid[]) ORDER BY 1, 2",
 )
 
+# A page of what one job waits for, and of what waits for it. The first reads all edges of that job, as many as it was
+# made with; the sub-select keeps it from walking fairchild_edges_pkey in order, which reads those of all jobs.
+LIST_UPSTREAMS = Sql(
+    "list_upstreams",
+    """
+SELECT upstream FROM (SELECT upstream FROM {edges} WHERE downstream = %(id)s::uuid OFFSET 0) e
+ WHERE upstream > %(after)s::uuid ORDER BY upstream LIMIT %(most)s""",
+)
+LIST_DOWNSTREAMS = Sql(
+    "list_downstreams",
+    """
+SELECT downstream FROM {edges} WHERE upstream = %(id)s::uuid AND downstream > %(after)s::uuid
+ ORDER BY downstream LIMIT %(most)s""",
+)
+COUNT_RELATIVES = Sql(
+    "count_relatives",
+    """
+SELECT coalesce((SELECT CASE WHEN ran THEN 0 ELSE deps END FROM {waiting} WHERE job_id = %(id)s::uuid), 0),
+       (SELECT count(*) FROM (SELECT FROM {edges} WHERE upstream = %(id)s::uuid LIMIT %(most)s) d)""",
+)
+
 _NEWEST = UUID(int=2**128 - 1)
+
+
+class Relatives(NamedTuple):
+    """How many jobs a job still waits for, and how many wait or waited for it: no more than were asked for."""
+
+    waits_for: int
+    dependents: int
 
 
 class Edge(NamedTuple):
@@ -67,3 +95,18 @@ def count_states(link: Link, ids: list[UUID], *, roots: bool = True) -> dict[UUI
 def edges_into(link: Link, ids: list[UUID]) -> list[Edge]:
     """What these jobs wait or waited for."""
     return [Edge(*row) for row in link.rows(EDGES_INTO, {"ids": ids})]
+
+
+def list_upstreams(link: Link, id: UUID, after: UUID, most: int) -> list[UUID]:
+    """What a job waits or waited for, in the order of ids: those behind ``after``."""
+    return [row[0] for row in link.rows(LIST_UPSTREAMS, {"id": id, "after": after, "most": most})]
+
+
+def list_downstreams(link: Link, id: UUID, after: UUID, most: int) -> list[UUID]:
+    """What waits or waited for a job, likewise."""
+    return [row[0] for row in link.rows(LIST_DOWNSTREAMS, {"id": id, "after": after, "most": most})]
+
+
+def count_relatives(link: Link, id: UUID, most: int) -> Relatives:
+    """How many there are of both; of dependents at most ``most`` are counted."""
+    return Relatives(*link.rows(COUNT_RELATIVES, {"id": id, "most": most})[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Protocol
 from uuid import UUID
 
@@ -38,6 +39,10 @@ class JobFacts(Protocol):
     @property
     def active(self) -> bool: ...
     @property
+    def paused_at(self) -> datetime | None: ...
+    @property
+    def paused_by(self) -> str | None: ...
+    @property
     def takers(self) -> int: ...
     @property
     def knowing(self) -> int: ...
@@ -45,6 +50,14 @@ class JobFacts(Protocol):
     def at_work(self) -> int: ...
     @property
     def ahead(self) -> int: ...
+    @property
+    def worker(self) -> UUID | None: ...
+    @property
+    def worker_name(self) -> str | None: ...
+    @property
+    def worker_host(self) -> str | None: ...
+    @property
+    def beat_seconds(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,9 @@ class Reason:
     text: str
     blocks: bool
     jobs: tuple[UUID, ...] = ()
+    queue: str | None = None
+    """The queue that it speaks of."""
+    worker: UUID | None = None
 
 
 def reasons(facts: JobFacts) -> list[Reason]:
@@ -70,33 +86,62 @@ def _place(facts: JobFacts) -> list[Reason]:
             why = f" ({facts.reason})" if facts.reason else ""
             return [Reason("ended", f"it has ended: {facts.state}{why}", True)]
         case "running":
-            return [Reason("running", "a worker is running it", True)]
+            return [Reason("running", _running(facts), True, worker=facts.worker)]
         case "scheduled":
             return [Reason("not_due", _due(facts), True)]
         case "waiting":
             return _waits(facts)
         case _:
-            ahead = f"{facts.ahead:,}{'+' if facts.ahead >= 10_000 else ''}"
-            text = "it is the first of its queue" if facts.ahead == 0 else f"{ahead} jobs of its queue come before it"
-            return [Reason("available", text, False)]
+            if facts.ahead == 0:
+                text = "it is the first of its queue"
+            elif facts.ahead == 1:
+                text = "1 job of its queue comes before it"
+            else:
+                text = f"{facts.ahead:,}{'+' if facts.ahead >= 10_000 else ''} jobs of its queue come before it"
+            return [Reason("available", text, False, queue=facts.queue)]
+
+
+def _running(facts: JobFacts) -> str:
+    if facts.worker_name is None:
+        return "a worker is running it"
+    heard = "" if facts.beat_seconds is None else f", last heard of {max(facts.beat_seconds, 0):.0f} s ago"
+    return f"the worker {facts.worker_name} on {facts.worker_host} is running it{heard}"
 
 
 def _due(facts: JobFacts) -> str:
     again = "" if facts.clean else f" (attempt {facts.attempt} went wrong, and the next is put off)"
     left = facts.due_seconds or 0.0
-    return f"it is due in {left:.0f} s{again}" if left > 0 else f"it is due and about to become available{again}"
+    return f"it is due in {_span(left)}{again}" if left > 0 else f"it is due and about to become available{again}"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _waits(facts: JobFacts) -> list[Reason]:
     found = []
     if facts.deps or facts.upstreams:
         what = "the value it returned" if facts.ran else "jobs that it depends on"
-        text = f"it waits for {what}: {max(facts.deps or 0, len(facts.upstreams)):,} have not ended"
+        text = f"it waits for {what}: {_open(max(facts.deps or 0, len(facts.upstreams)))}"
         found.append(Reason("upstream", text, True, tuple(facts.upstreams)))
     if facts.children:
-        text = f"it has run and waits for its children: {facts.children:,} have not ended"
+        text = f"it has run and waits for its children: {_open(facts.children)}"
         found.append(Reason("children", text, True, tuple(facts.open_children)))
     return found or [Reason("settling", "it waits for nothing more and is about to be ended", True)]
+
+
+def _open(count: int) -> str:
+    return "1 has not ended" if count == 1 else f"{count:,} have not ended"
+
+
+def _paused(facts: JobFacts) -> str:
+    since = (
+        "" if facts.paused_at is None else f" since {facts.paused_at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    )
+    return f"the queue {facts.queue} is paused{since}{f' by {facts.paused_by}' if facts.paused_by else ''}"
 
 
 def _way(facts: JobFacts) -> list[Reason]:
@@ -104,17 +149,25 @@ def _way(facts: JobFacts) -> list[Reason]:
     if facts.state in ("completed", "failed", "cancelled", "running") or facts.ran:
         return []
     found = [
-        Reason("queue_active", f"the queue {facts.queue} is not paused", False)
+        Reason("queue_active", f"the queue {facts.queue} is not paused", False, queue=facts.queue)
         if facts.active
-        else Reason("queue_paused", f"the queue {facts.queue} is paused", True)
+        else Reason("queue_paused", _paused(facts), True, queue=facts.queue)
     ]
     if facts.takers:
-        text = f"{facts.takers} live workers know {facts.task} and take from {facts.queue}"
-        return [*found, Reason("workers", text, False)]
+        who = "1 live worker knows" if facts.takers == 1 else f"{facts.takers:,} live workers know"
+        takes = "takes" if facts.takers == 1 else "take"
+        return [*found, Reason("workers", f"{who} {facts.task} and {takes} from {facts.queue}", False)]
     if not facts.at_work:
         text = "no worker is at work"
     elif not facts.knowing:
-        text = f"none of {facts.at_work} live workers knows the task {facts.task}"
+        of = (
+            "the one live worker does not know"
+            if facts.at_work == 1
+            else f"none of {facts.at_work:,} live workers knows"
+        )
+        text = f"{of} the task {facts.task}"
+    elif facts.knowing == 1:
+        text = f"the one live worker that knows {facts.task} does not take from the queue {facts.queue}"
     else:
-        text = f"none of {facts.knowing} live workers that know {facts.task} takes from the queue {facts.queue}"
+        text = f"none of {facts.knowing:,} live workers that know {facts.task} takes from the queue {facts.queue}"
     return [*found, Reason("no_worker", text, True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Blueprint, request
@@ -12,7 +13,7 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
-from fairchild.client.client import MAX_OFFSET
+from fairchild.client.client import MAX_OFFSET, Page
 from fairchild.client.insight import ErrorGroup
 from fairchild.client.workflows import Workflow
 from fairchild.errors import (
@@ -26,15 +27,20 @@ from fairchild.errors import (
 )
 from fairchild.job import LEVELS, JobState
 from fairchild.rules.fingerprint import FINGERPRINT, without_details
+from fairchild.rules.query import MAX_TEXT
 from fairchild.web import openapi, shapes
 from fairchild.web.auth import PUBLIC, VIEW, Gate
-from fairchild.web.bulk import bulk_change, in_batches
-from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, invalid, read_id
+from fairchild.web.bulk import RIGHTS as BULK_RIGHTS
+from fairchild.web.bulk import bulk_change, fits, in_batches
+from fairchild.web.downloads import Part, download
+from fairchild.web.filters import read_filter
+from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, as_text, invalid, read_id
 from fairchild.web.problems import Problem
 from fairchild.web.redact import mask_defaults
 from fairchild.web.shapes import MAX_AGE, named
 
 MAX_BULK = 10_000
+WHAT_HOLDS = "nothing but the time is got around"
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
 STACKS_SECONDS = 1.5
 """That a request waits for a worker, which holds a thread of the host."""
@@ -53,7 +59,11 @@ STEP: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "defaul
 FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
 }  # fmt: skip
+PAGE: dict[str, Schema] = {"limit": LIMIT, "cursor": ID}
+FILTER: Schema = {"type": "string", "maxLength": MAX_TEXT, "default": ""}
+EXPORT_PAGE = 200
 LOG: dict[str, Schema] = {
+    "attempt": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
     "after": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "default": 0},
     "level": {"type": "string", "enum": [*LEVELS], "default": "debug"},
     "limit": LIMIT,
@@ -82,15 +92,18 @@ REASON: Schema = {
     "additionalProperties": False,
     "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 255}},
 }
+WHERE_TO: dict[str, Schema] = {"queue": NAME, "priority": {"type": "integer", "minimum": 0, "maximum": 9}}
+MOVE: Schema = {"type": "object", "additionalProperties": False, "properties": WHERE_TO}
 BULK: Schema = {
     "type": "object",
     "required": ["action"],
     "additionalProperties": False,
     "properties": {
-        "action": {"type": "string", "enum": ["cancel", "retry", "delete"]},
+        "action": {"type": "string", "enum": [*BULK_RIGHTS]},
         "ids": {"type": "array", "items": ID, "minItems": 1, "maxItems": 1000},
         "filter": {"type": "object", "additionalProperties": False, "properties": FILTERS},
         "dry_run": {"type": "boolean"},
+        **WHERE_TO,
         "reason": {"type": "string", "minLength": 1, "maxLength": 255},
     },
 }
@@ -164,41 +177,69 @@ def _jobs(api: Api) -> None:
         shown = gate.show(job)
         return {**{name: shown[name] for name in first}, **shown}
 
-    @api.add(
-        "GET", "/api/jobs", VIEW, query={**FILTERS, "limit": LIMIT, "cursor": ID, "offset": OFFSET}, answer=shapes.JOBS
-    )
+    @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, **PAGE, "offset": OFFSET}, answer=shapes.JOBS)
     def list_jobs(query: dict[str, Any]) -> Any:
         """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page, which ``offset`` reads."""
-        page = fc.jobs(**query, short=True)
-        return {"jobs": [gate.show(job) for job in page.jobs], "cursor": page.cursor}
+        return _page(gate, fc.jobs(**query, short=True))
+
+    @api.add(
+        "GET",
+        "/api/jobs/export",
+        VIEW,
+        query={"q": FILTER, "cursor": ID},
+        answer=shapes.TEXT,
+        media="application/x-ndjson",
+    )
+    def export_jobs(query: dict[str, Any]) -> Any:
+        """Jobs that match a filter as the pages take it, newest first, each a line of JSON, for as long as a second.
+
+        If there are more, the last line is ``{"cursor", "next"}`` and no job.
+        """
+        wanted, wrong = read_filter(gate, query["q"])
+        if wanted is None:
+            raise invalid([("?q", wrong)])
+
+        def read(cursor: str | None) -> Part[str]:
+            page = fc.search(wanted, limit=EXPORT_PAGE, cursor=cursor)
+            return Part("".join(f"{as_text(gate.show(job))}\n" for job in page.jobs), page.cursor)
+
+        def rest(cursor: str) -> str:
+            return (
+                as_text({"cursor": cursor, "next": f"export?{urlencode({'q': query['q'], 'cursor': cursor})}"}) + "\n"
+            )
+
+        return download(fc, "jobs.ndjson", "application/x-ndjson", read, rest, query.get("cursor"))
 
     @api.add(
         "POST",
         "/api/jobs/bulk",
-        ("jobs:retry", "jobs:cancel", "jobs:delete"),
+        tuple(BULK_RIGHTS.values()),
         body=BULK,
         refusals=(403,),
         answer=shapes.BULK,
     )
     def bulk(body: dict[str, Any]) -> Any:
-        """Cancel, retry or delete jobs by ids or a filter, as many as a second allows; ``more``: ask again.
+        """Cancel, retry, run now, move or delete jobs by ids or a filter, as many as a second allows; ``more``: again.
 
         At most 10,000 at once; ``dry_run`` only counts.
         """
         action = body["action"]
-        gate.require(f"jobs:{action}")
+        gate.require(BULK_RIGHTS[action])
         if ("ids" in body) == bool(body.get("filter")):
             raise invalid([("$", "needs either ids or a filter that is not empty")])
+        _check_where_to(body, action == "move")
         filters = {name: UUID(v) if name in ("workflow", "worker") else v for name, v in body.get("filter", {}).items()}
         ids = [UUID(each) for each in body["ids"]] if "ids" in body else None
         with fc.reading_within(READ_SECONDS):
             found = fc.job_states(ids=ids, limit=MAX_BULK + 1, **filters)
         more, found = len(found) > MAX_BULK, found[:MAX_BULK]
-        chosen = [job_id for job_id, state in found if state.ended != (action == "cancel")]
+        chosen = [job_id for job_id, state in found if fits(action, state)]
         counts = {"matching": len(found), "possible": len(chosen), "more": more}
         if body.get("dry_run"):
             return {**counts, "changed": 0, "refused": 0, "dry_run": True}
-        changed, refused, left = in_batches(chosen, bulk_change(fc, action, body.get("reason", "cancelled")))
+        changed, refused, left = in_batches(
+            chosen, bulk_change(fc, action, body.get("reason", "cancelled"), body.get("queue"), body.get("priority"))
+        )
         api.note(f"bulk {action}", body.get("filter") or f"{len(found)} ids", changed)
         return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
 
@@ -209,6 +250,15 @@ def _place_of(error: UsageError) -> str:
     if isinstance(error, NotSerializable):
         place = f"$.{error.path}" if error.option else f"$.args{error.path.removeprefix('$')}"
     return place
+
+
+def _check_where_to(body: dict[str, Any], moves: bool) -> None:
+    if moves != bool({"queue", "priority"} & body.keys()):
+        raise invalid([("$", "needs a queue, a priority or both" if moves else "queue and priority are for moving")])
+
+
+def _page(gate: Gate, page: Page) -> dict[str, Any]:
+    return {"jobs": [gate.show(job) for job in page.jobs], "cursor": page.cursor}
 
 
 def _one_job(api: Api) -> None:
@@ -232,10 +282,21 @@ def _one_job(api: Api) -> None:
 
     @api.add("GET", "/api/jobs/{id}/logs", "payload:read", query=LOG, refusals=(404,), answer=shapes.LOGS)
     def get_logs(id: str, query: dict[str, Any]) -> Any:
-        """What a job has logged, oldest first, of all its attempts; ``after`` asks for what came after a line."""
+        """What a job has logged, oldest first, of one attempt or of all; ``after`` asks for what came after a line."""
         job = existing(id)
         lines = fc.logs(job.id, **query)
-        return {"lines": gate.show_lines(job, lines), "after": lines[-1].id if lines else query["after"]}
+        shown = [each.to_dict() for each in gate.show_lines(job, lines)]
+        return {"lines": shown, "after": lines[-1].id if lines else query["after"]}
+
+    @api.add("GET", "/api/jobs/{id}/dependencies", VIEW, query=PAGE, refusals=(404,), answer=shapes.JOBS)
+    def get_dependencies(id: str, query: dict[str, Any]) -> Any:
+        """The jobs that a job waits or waited for, in the order of their ids; ``cursor`` asks for more."""
+        return _page(gate, fc.dependencies(existing(id).id, **query, short=True))
+
+    @api.add("GET", "/api/jobs/{id}/dependents", VIEW, query=PAGE, refusals=(404,), answer=shapes.JOBS)
+    def get_dependents(id: str, query: dict[str, Any]) -> Any:
+        """The jobs that wait or waited for a job, in the order of their ids; ``cursor`` asks for more."""
+        return _page(gate, fc.dependents(existing(id).id, **query, short=True))
 
     @api.add("GET", "/api/jobs/{id}/family", VIEW, refusals=(404,), answer=shapes.FAMILY)
     def get_family(id: str) -> Any:
@@ -274,6 +335,26 @@ def _one_job(api: Api) -> None:
         except UsageError as error:
             raise Problem(409, str(error)) from None
         api.note("retry", job.id, len(changed))
+        return gate.show(job.refresh())
+
+    @api.add("POST", "/api/jobs/{id}/run", "jobs:edit", refusals=(404, 409), answer=named("Job"))
+    def run_job(id: str) -> Any:
+        """Make a scheduled job available before its time, also one that is to be tried again; 409 in other states."""
+        job = existing(id)
+        if not fc.run_now(job):
+            raise Problem(409, f"job {job.id} is not scheduled: it is {job.refresh().state}; {WHAT_HOLDS}")
+        api.note("run", job.id)
+        return gate.show(job.refresh())
+
+    @api.add("POST", "/api/jobs/{id}/move", "jobs:edit", body=MOVE, refusals=(404, 409), answer=named("Job"))
+    def move_job(id: str, body: dict[str, Any]) -> Any:
+        """Put a scheduled or available job into another ``queue``, or give it another ``priority``."""
+        job = existing(id)
+        _check_where_to(body, moves=True)
+        if not fits("move", job.state):
+            raise Problem(409, f"job {job.id} is {job.state}: only scheduled and available jobs can be moved")
+        if fc.move(job, **body):
+            api.note("move", f"{job.id} to {body}")
         return gate.show(job.refresh())
 
     @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409), answer=shapes.DELETED)

@@ -23,6 +23,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -255,13 +256,18 @@ class Gate:
                 shown["progress"] = {**shown["progress"], "message": None}
         return shown
 
-    def show_lines(self, job: Job, lines: Iterable[LogLine]) -> list[dict[str, Any]]:
+    def show_lines(self, job: Job, lines: Iterable[LogLine]) -> list[LogLine]:
         """Lines of a job's log as this request may see them: ``redact`` is asked about the job with its ``logs``."""
-        shown = [{**each.to_dict(), "fields": mask(each.fields)} for each in lines]
+        masked = [replace(each, fields=mask(each.fields)) for each in lines]
         if self._redact is None:
-            return shown
-        left: list[dict[str, Any]] = self._redact({**self._masked(job), "logs": shown}).get("logs") or []
-        return left
+            return masked
+        shown = self._redact({**self._masked(job), "logs": [each.to_dict() for each in masked]})
+        left = {each["id"]: each for each in shown.get("logs") or ()}
+        return [
+            replace(each, message=left[each.id]["message"], fields=left[each.id]["fields"])
+            for each in masked
+            if each.id in left
+        ]
 
     def tells_messages(self) -> bool:
         """Whether this request may see, and look for, what jobs hold, where no one job is asked for: in sums and

@@ -9,18 +9,36 @@ from uuid import UUID
 from fairchild import clock
 from fairchild.client import Fairchild
 from fairchild.errors import UsageError
+from fairchild.job import JobState
 
 BATCH = 500
 ACTION_SECONDS = 1.0
 """For which a request goes on before its last batch."""
 Change = Callable[[list[UUID]], list[UUID]]
+RIGHTS = {
+    "retry": "jobs:retry", "run": "jobs:edit", "move": "jobs:edit", "cancel": "jobs:cancel", "delete": "jobs:delete",
+}  # fmt: skip
+"""What can be done to many jobs, and the right it needs."""
 
 
-def bulk_change(fc: Fairchild, action: str, reason: str) -> Change:
-    """What "cancel", "retry" or "delete" does to jobs; it gives those that it has changed."""
+def fits(action: str, state: JobState) -> bool:
+    """Whether a job in this state may be changed so."""
+    if action == "run":
+        return state is JobState.SCHEDULED
+    if action == "move":
+        return state in (JobState.SCHEDULED, JobState.AVAILABLE)
+    return state.ended != (action == "cancel")
+
+
+def bulk_change(
+    fc: Fairchild, action: str, reason: str, queue: str | None = None, priority: int | None = None
+) -> Change:
+    """What one of RIGHTS does to jobs; it gives those that it has changed. ``queue``, ``priority``: where to move."""
+    if action == "move":
+        return partial(fc.move, queue=queue, priority=priority)
     if action == "cancel":
         return partial(fc.cancel, reason=reason)
-    return fc.retry if action == "retry" else fc.delete
+    return {"retry": fc.retry, "run": fc.run_now, "delete": fc.delete}[action]
 
 
 def in_batches(ids: list[UUID], change: Change) -> tuple[int, int, int]:

@@ -137,7 +137,12 @@ def as_json(value: Any, status: int = 200) -> Response:
         return value
     if isinstance(value, tuple) and len(value) == 2:
         value, status = value
-    return Response(json.dumps(value, default=_plain, ensure_ascii=False) + "\n", status, mimetype="application/json")
+    return Response(as_text(value) + "\n", status, mimetype="application/json")
+
+
+def as_text(value: Any) -> str:
+    """A value as JSON on one line; times and ids as text."""
+    return json.dumps(value, default=_plain, ensure_ascii=False)
 
 
 def read_query(known: Mapping[str, Schema]) -> dict[str, Any]:

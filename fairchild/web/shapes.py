@@ -56,7 +56,7 @@ _FAMILY = {
     **_PROGRESS,
     "cursor": or_null(ID),
 }
-_REASON = shape(code=TEXT, text=TEXT, blocks=FLAG, jobs=many(ID))
+_REASON = shape(code=TEXT, text=TEXT, blocks=FLAG, jobs=many(ID), queue=or_null(TEXT), worker=or_null(ID))
 _LINE = shape(id=COUNT, attempt=COUNT, at=TIME, level=TEXT, logger=TEXT, message=TEXT, fields=MAPPING)
 _POINT = shape(minute=TIME, inserted=or_null(COUNT), completed=COUNT, failed=COUNT, cancelled=COUNT)
 _TIMING = shape(

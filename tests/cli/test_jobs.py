@@ -180,7 +180,38 @@ def test_logs_are_printed_from_a_level_up(client: Fairchild, fairchild_db: str, 
     assert second.endswith("1 WARNING shop.scan: torn")
     lines = json.loads(logs("--level", "warning", "--json"))["lines"]
     assert [line["message"] for line in lines] == ["torn"]
+    assert len(logs("--attempt", "1").splitlines()) == 2
+    assert logs("--attempt", "2") == ""
     shown = command("jobs", "show", job, folder=tmp_path, url=fairchild_db).stdout
     assert "1 of 2: half" in shown
     unknown = command("jobs", "logs", str(uuid4()), folder=tmp_path, url=fairchild_db)
     assert unknown.returncode == 2
+
+
+def test_run_makes_scheduled_jobs_available(client: Fairchild, fairchild_db: str, tmp_path: Path) -> None:
+    with client:
+        later, other = (client.enqueue("shop.a", {}, delay=3600) for _ in range(2))
+        ready = client.enqueue("shop.a", {})
+
+    done = command("jobs", "run", str(later.id), str(ready.id), folder=tmp_path, url=fairchild_db)
+    assert (done.returncode, done.stdout) == (1, f"{later.id}\n")
+    assert "1 jobs made available" in done.stderr
+    assert f"{ready.id}: not changed, it is available" in done.stderr
+    matching = command("jobs", "run", "--task", "shop.a", "--yes", "--json", folder=tmp_path, url=fairchild_db)
+    assert json.loads(matching.stdout) == {"jobs": [str(other.id)], "unchanged": []}
+
+
+def test_move_puts_jobs_elsewhere(client: Fairchild, fairchild_db: str, tmp_path: Path) -> None:
+    with client:
+        job = client.enqueue("shop.a", {})
+
+    moved = command(
+        "jobs", "move", str(job.id), "--to-queue", "slow", "--priority", "8", folder=tmp_path, url=fairchild_db
+    )
+    assert (moved.returncode, moved.stdout) == (0, f"{job.id}\n")
+    with client:
+        found = client.get_job(job.id)
+    assert found is not None
+    assert (found.queue, found.priority) == ("slow", 8)
+    nowhere = command("jobs", "move", str(job.id), folder=tmp_path, url=fairchild_db)
+    assert (nowhere.returncode, "say where to move" in nowhere.stderr) == (2, True)

@@ -299,3 +299,16 @@ def test_two_who_retry_the_same_job_reopen_it_once(app: App, add: Task[..., Any]
     assert app.client.retry(job) == [job.id]
     assert app.client.retry(job) == []
     assert app.store.sql("SELECT count(*) FROM {ready}") == [(1,)]
+
+
+def test_a_scheduled_job_is_run_now_by_id_job_or_filter(app: App, add: Task[..., Any]) -> None:
+    first, second = add.enqueue_in(1, hours=1), add.enqueue_in(2, hours=1)
+    third = add.options(queue="other").enqueue_in(3, hours=1)
+
+    assert first.run_now().state == "available"
+    assert first.run_now().state == "available"
+    assert app.client.run_now([first, str(second.id)]) == [second.id]
+    assert app.client.run_now({"queue": "other", "state": "scheduled"}) == [third.id]
+
+    work(app)
+    assert [job.result for job in app.wait(first, second, third)] == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""Cancelling and retrying by hand."""
+"""Cancelling, retrying and running ahead of time, by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from fairchild import Fairchild
 from fairchild.db import control
 from fairchild.db.claim import Lane, claim
-from fairchild.db.control import cancel, retry
+from fairchild.db.control import cancel, move, retry, run_now
 from fairchild.db.finish import finish
 from fairchild.errors import UsageError
 from tests.support.store import Store, child_of, new_job, outcome
@@ -397,4 +397,91 @@ def test_a_workflow_that_grows_while_it_is_cancelled_grows_no_more_once_its_root
     assert list(pages) == []
     assert store.row(child.id, "state, reason") == ("cancelled", "too many")
     assert store.sql("SELECT count(*) FROM {jobs} WHERE depth = 2") == [(0,)]
+    assert store.violations() == []
+
+
+def test_what_is_only_put_off_runs_now(store: Store) -> None:
+    later, again, ready = store.add(delay=3600.0), store.add(max_attempts=2), store.add()
+    store.finish(outcome(store.claim_one(again), "due", delay=600.0))
+    assert store.states(later, again, ready) == ["scheduled", "scheduled", "available"]
+
+    assert run_now(store.link, [again, later, ready, uuid4(), later]) == [again, later]
+
+    assert store.states(later, again) == ["available", "available"]
+    assert store.row(later, "scheduled_at <= statement_timestamp()") == (True,)
+    assert {each.job_id for each in store.claim()} == {later, again, ready}
+    assert store.violations() == []
+
+
+def test_what_waits_for_more_than_time_is_not_let_through(store: Store) -> None:
+    upstream = store.add(delay=3600.0)
+    waiting = store.add(refs=[(("x",), upstream)])
+    both = store.add(delay=3600.0, refs=[(("x",), upstream)])
+    done, running = store.add(), store.add()
+    store.end(done)
+    store.claim_one(running)
+    parent, _ = family(store)
+    before = store.states(waiting, both, done, running, parent)
+    assert before == ["waiting", "waiting", "completed", "running", "waiting"]
+
+    assert run_now(store.link, [waiting, both, done, running, parent]) == []
+
+    assert store.states(waiting, both, done, running, parent) == before
+    assert store.violations() == []
+
+
+def test_a_paused_queue_holds_what_is_run_now_as_any_other(fairchild: Fairchild, store: Store) -> None:
+    later = store.add(delay=3600.0)
+    fairchild.queues.pause("default")
+
+    assert run_now(store.link, [later]) == [later]
+
+    assert store.state(later) == "available"
+    assert store.claim() == []
+    assert [each.code for each in fairchild.why(later).blockers] == ["queue_paused", "no_worker"]
+
+
+def test_running_now_and_cancelling_at_once_do_one_of_both(fairchild: Fairchild, store: Store) -> None:
+    for _ in range(20):
+        job = store.add(delay=3600.0)
+        barrier = threading.Barrier(2)
+
+        def stop(job: UUID = job, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait(10)
+            fairchild.cancel(job, "no")
+
+        other = threading.Thread(target=stop)
+        other.start()
+        barrier.wait(10)
+        run_now(store.link, [job])
+        other.join(10)
+        assert store.state(job) == "cancelled"
+    assert store.violations() == []
+
+
+def test_what_does_not_run_yet_is_moved_and_comes_behind_what_is_there(store: Store) -> None:
+    later, ready = store.add(delay=3600.0), store.add(priority=3)
+    there = store.add(queue="other", priority=7)
+    waiting, running = store.add(refs=[(("x",), later)]), store.add()
+    store.claim_one(running)
+    since = store.sql("SELECT at FROM {ready} WHERE job_id = %(id)s", id=ready)
+
+    assert move(store.link, [ready, waiting, later, running, uuid4()], "other", 7) == [ready, later]
+
+    assert [store.row(each, "queue, priority") for each in (later, ready)] == [("other", 7)] * 2
+    assert [store.row(each, "queue, priority") for each in (waiting, running)] == [("default", 5)] * 2
+    assert store.sql("SELECT at FROM {ready} WHERE job_id = %(id)s", id=ready) == since
+    assert run_now(store.link, [later]) == [later]
+    assert [each.job_id for each in store.claim(queue="other")] == [there, ready, later]
+    assert store.violations() == []
+
+
+def test_moving_leaves_what_is_not_named_and_what_is_there_already(store: Store) -> None:
+    first, second = store.add(), store.add()
+    assert move(store.link, [first], None, 5) == []
+    assert move(store.link, [first], "default", None) == []
+    assert [each.job_id for each in store.claim(1)] == [first]
+    assert move(store.link, [second], None, 1) == [second]
+    assert store.row(second, "queue, priority") == ("default", 1)
+    assert cancel(store.link, [second], "no") == ([second], [])
     assert store.violations() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -122,7 +123,7 @@ def test_who_comes_first_is_counted(fairchild: Fairchild, store: Store) -> None:
     first, second = store.add(priority=5), store.add(priority=5)
     store.add(priority=0)
     store.add(priority=9)
-    for job, text in ((first, "1 jobs of its queue"), (second, "2 jobs of its queue")):
+    for job, text in ((first, "1 job of its queue comes before it"), (second, "2 jobs of its queue come before it")):
         why = fairchild.why(job)
         assert not why.blockers
         assert any(text in reason.text for reason in why.reasons)
@@ -133,3 +134,34 @@ def test_an_alias_is_known(fairchild: Fairchild, store: Store) -> None:
     assert [each.code for each in fairchild.why(job).blockers] == ["no_worker"]
     open_session(store, ["t"], None)
     assert not fairchild.why(job).blockers
+
+
+def test_numbers_are_told_in_good_grammar(fairchild: Fairchild, store: Store) -> None:
+    job = store.add()
+
+    def said() -> str:
+        return "; ".join(each.text for each in fairchild.why(job).reasons)
+
+    open_session(store, ["u"], None)
+    assert "the one live worker does not know the task t" in said()
+    open_session(store, ["u"], None)
+    assert "none of 2 live workers knows the task t" in said()
+    open_session(store, ["t"], ["elsewhere"])
+    assert "the one live worker that knows t does not take from the queue default" in said()
+    open_session(store, ["t"], ["elsewhere"])
+    assert "none of 2 live workers that know t takes from the queue default" in said()
+    open_session(store, ["t"], None)
+    assert "1 live worker knows t and takes from default" in said()
+    open_session(store, ["t"], None)
+    assert "2 live workers know t and take from default" in said()
+
+
+def test_a_pause_says_since_when_and_by_whom(fairchild: Fairchild, store: Store) -> None:
+    job = store.add()
+    fairchild.queues.pause("default")
+    assert re.search(r"paused since \S+ \S+ UTC$", fairchild.why(job).blockers[0].text)
+    fairchild.add_audit_entry("eve", "pause queue", "other", 1)
+    fairchild.add_audit_entry("ann", "pause queue", "default", 1)
+    fairchild.add_audit_entry("bob", "pause queue", "default", 1)
+    assert fairchild.why(job).blockers[0].text.endswith("UTC by ann")
+    assert fairchild.why(job).blockers[0].queue == "default"

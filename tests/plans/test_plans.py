@@ -22,6 +22,7 @@ from fairchild.db import (
     browse,
     census,
     claim,
+    control,
     enqueue,
     finish,
     history,
@@ -187,6 +188,13 @@ def test_errors_are_grouped_from_the_newest_failed_job_back(tuned: Link, fingerp
     assert any(node["Node Type"] == "Limit" for node in nodes)
 
 
+def test_the_last_runs_of_a_task_are_looked_for_among_the_newest_jobs(tuned: Link) -> None:
+    nodes = explain(tuned, insight.PAST_RUNS, {"task": "t", "limit": 60}, {"limit": "int"})
+
+    assert indexes(nodes) == {PKEY}
+    assert not scanned(nodes) & BIG
+
+
 def test_stacks_are_kept_and_read_by_a_sessions_key_and_touch_no_job(tuned: Link) -> None:
     session = uuid4()
     answered = explain(tuned, stacks.ANSWER_STACKS, {"id": session, "stacks": "[]"})
@@ -203,6 +211,26 @@ def test_promoting_walks_the_index_by_time(tuned: Link) -> None:
     nodes = explain(tuned, claim.PROMOTE_DUE, {"most": 1000, **wake.wake_params("public")})
 
     assert {"fairchild_due_by_time", "fairchild_timers_by_time"} <= indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+def test_running_jobs_now_goes_by_their_keys(tuned: Link) -> None:
+    nodes = explain(tuned, control.RUN_NOW, {"ids": [uuid7() for _ in range(100)]})
+
+    assert {PKEY, "fairchild_due_pkey"} <= indexes(nodes)
+    assert not scanned(nodes) & BIG
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [(control.MOVE_DUE, "fairchild_due_pkey"), (control.MOVE_READY, "fairchild_ready_for_claim")],
+)
+def test_moving_jobs_goes_by_their_keys_and_lanes(tuned: Link, statement: Sql, index: str) -> None:
+    nodes = explain(
+        tuned, statement, {"ids": [uuid7() for _ in range(100)], "queue": "q", "priority": 1}, {"priority": "smallint"}
+    )
+
+    assert {PKEY, index} <= indexes(nodes)
     assert not scanned(nodes) & BIG
 
 
@@ -423,13 +451,17 @@ SEEN_ELSEWHERE = {
 
 
 def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
-    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50, "root": uuid7(), "group": 1, "limit": 5}
+    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50, "root": uuid7(), "group": 1, "limit": 5,
+              "after": uuid7()}  # fmt: skip
     for statement, expected in (
         (census.COUNT_DESCENDANTS, {"fairchild_jobs_by_workflow"}),
         (workflows.LIST_WORKFLOWS, {"fairchild_jobs_by_workflow"}),
         (workflows.COUNT_STATES, {"fairchild_jobs_by_workflow"}),
         (workflows.ROOT_STATES, {PKEY}),
         (workflows.EDGES_INTO, {"fairchild_edges_by_downstream"}),
+        (workflows.LIST_UPSTREAMS, {"fairchild_edges_by_downstream"}),
+        (workflows.LIST_DOWNSTREAMS, {"fairchild_edges_pkey"}),
+        (workflows.COUNT_RELATIVES, {"fairchild_edges_pkey", "fairchild_waiting_pkey"}),
         (shape.GROUPS, {"fairchild_jobs_by_workflow"}),
         (shape.LINKS, {PKEY, "fairchild_edges_by_downstream"}),
         (shape.GROUP_JOBS, {"fairchild_jobs_by_workflow"}),

@@ -265,7 +265,9 @@ def test_the_log_of_a_job_is_read_on_from_a_line_and_hides_secrets(app: App, sit
     assert [each["message"] for each in rest["lines"]] == ["second"]
     assert (site.get(f"{at}?after={whole['after']}").json or {}) == {"lines": [], "after": whole["after"]}
     assert [each.message for each in app.client.logs(job.id, limit=2, newest=True)] == ["second", "third"]
-    assert site.get(f"{at}?level=loud").status_code == 422
+    assert len((site.get(f"{at}?attempt=1").json or {})["lines"]) == 3
+    assert (site.get(f"{at}?attempt=2").json or {})["lines"] == []
+    assert [site.get(f"{at}?{wrong}").status_code for wrong in ("level=loud", "attempt=0")] == [422, 422]
     assert site.get(f"/ops/api/jobs/{uuid7()}/logs").status_code == 404
     assert mount(authorize=lambda request, right: {"view"}).get(at).status_code == 403
 

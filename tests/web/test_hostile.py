@@ -14,7 +14,7 @@ from fairchild import Fairchild
 from fairchild.errors import ConfigError
 from fairchild.web import create_blueprint
 from fairchild.web.fragments import Shared
-from fairchild.web.pages.json_text import tokens
+from fairchild.web.pages.json_text import json_text
 from fairchild.web.problems import Problem
 from fairchild.web.rates import Rates
 from fairchild.web.server import make_app
@@ -27,7 +27,9 @@ Mount = Callable[..., FlaskClient]
 @pytest.mark.parametrize("text", ['"' * 40_000, "\\" * 40_000, '\\"' * 40_000, "a" * 65_529 + '"' * 40_000])
 def test_text_that_is_cut_inside_a_string_is_coloured_at_once(text: str) -> None:
     found: list[str] = []
-    threading.Thread(target=lambda: found.append("".join(part for _, part in tokens(text))), daemon=True).start()
+    threading.Thread(
+        target=lambda: found.append("".join(part for _, part in json_text(text).tokens())), daemon=True
+    ).start()
     (shown,) = eventually(lambda: found, 20)
     assert shown.endswith("\n…")
     assert len(shown) == 64 * 1024 + 2

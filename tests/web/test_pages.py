@@ -287,7 +287,10 @@ def test_a_failed_job_is_retried_and_the_audit_log_knows_who(app: App, site: Fla
 
 def test_cancelling_and_deleting_a_job(app: App, site: FlaskClient, shop: dict[str, Job]) -> None:
     later = shop["later"]
-    assert send(site, f"jobs/{later.id}/cancel").status_code == 303
+    asked = Page(send(site, f"jobs/{later.id}/cancel").text)
+    assert asked.one("h1").said == "Cancel this job of add?"
+    assert app.get(later).state == "scheduled"
+    assert send(site, f"jobs/{later.id}/cancel", sure=1).status_code == 303
     assert app.get(later).reason == "cancelled by hand"
     asked = send(site, f"jobs/{later.id}/delete")
     assert asked.status_code == 200
@@ -318,7 +321,7 @@ def test_the_page_of_a_job_shows_its_progress_and_its_log(app: App, site: FlaskC
     eventually(lambda: len(app.client.logs(job.id)) == 1)
     said = read(site, f"jobs/{job.id}").said
     assert "30 of 120, 25% · <b>half" in said
-    assert 'WARNING began n=1 token="[hidden]"' in said
+    assert 'warning attempt 1 talk began n=1 token="[hidden]"' in said
 
 
 def test_a_form_from_another_site_is_refused(site: FlaskClient, shop: dict[str, Job]) -> None:
@@ -346,7 +349,7 @@ def test_ticked_jobs_are_retried_and_cancelled(app: App, site: FlaskClient, shop
 def test_all_that_match_are_counted_first_and_a_large_number_is_typed(
     app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairchild.web.pages.jobs.TYPE_ABOVE", 3)
+    monkeypatch.setattr("fairchild.web.pages.many.TYPE_ABOVE", 3)
     monkeypatch.setattr("fairchild.web.bulk.BATCH", 2)
     app.client.enqueue_many("t", [{}] * 5, queue="many")
     app.client.enqueue("t", {}, queue="other")

@@ -12,6 +12,7 @@ from fairchild.web.pages import (
     errors,
     job,
     jobs,
+    many,
     overview,
     queues,
     reference,
@@ -25,7 +26,7 @@ from fairchild.web.pages import (
 from fairchild.web.pages.site import Site
 
 _PAGES = (
-    overview, jobs, job, workflows, queues, workers, stacks, tasks, enqueue, errors, system, teaching, reference,
+    overview, jobs, many, job, workflows, queues, workers, stacks, tasks, enqueue, errors, system, teaching, reference,
 )  # fmt: skip
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.errors import ArgumentProblems, UnknownTask, UsageError
+from fairchild.ids import derived, uuid7
 from fairchild.job import Job
 from fairchild.rules.query import parse
 from fairchild.web.forms import Form, form_of
@@ -43,13 +46,17 @@ def add_to(site: Site) -> None:
         args = form.read(request.form) if form is not None else _raw(wrong)
         if (form is None or form.fine) and not wrong:
             try:
-                job = site.fc.enqueue_known(name, args, **_options(options), **_origin(site))
+                job = site.fc.enqueue_known(name, args, id=_id_of_form(), **_options(options), **_origin(site))
             except ArgumentProblems as error:
                 wrong = form.say(error.problems) if form is not None else [str(error)]
                 wrong = wrong or ["Nothing was enqueued: see the fields below."]
             except (UnknownTask, UsageError) as error:
                 wrong = [str(error)]
             else:
+                if job.conflict:  # sent twice
+                    return site.done("made-before", 0, "job", id=job.id)
+                if "retry_of" in job.meta:
+                    site.fc.link_retry(UUID(job.meta["retry_of"]), job.id)
                 site.audit("jobs:insert", f"{name} {job.id}", 1)
                 return site.done("enqueued", 1, "job", id=job.id)
         elif not wrong:
@@ -100,8 +107,19 @@ def _form(
             "options": options,
             "old": old,
             "wrong": wrong or [],
+            "key": uuid7(),
         },
     )
+
+
+def _id_of_form() -> UUID:
+    """The id of the job that this form makes: the same when it is sent again as it is, another when it was changed."""
+    try:
+        key = UUID(request.form["key"])
+    except (KeyError, ValueError):
+        return uuid7()
+    said = json.dumps(sorted((name, value) for name, value in request.form.items(multi=True) if name != "key"))
+    return derived(key, 0, hashlib.sha256(said.encode()).digest())
 
 
 def _raw(wrong: list[str]) -> dict[str, Any]:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from flask import request
+from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.job import Job, JobState
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
-from fairchild.web.pages import stacks
+from fairchild.web.bulk import fits
+from fairchild.web.pages import many, stacks
+from fairchild.web.pages.again import ways_to_make
+from fairchild.web.pages.attempts import attempts_of, moment_in, progress_of, told
+from fairchild.web.pages.json_text import written
+from fairchild.web.pages.logs import shown_logs, whole_log
+from fairchild.web.pages.past_runs import runs_like
+from fairchild.web.pages.relatives import MOST_RELATIVES, others_like, relatives_of
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
-
-MOST_RELATIVES = 20
-MOST_LINES = 500
-TRACK = 400.0
-"""How wide the bar of an attempt is drawn."""
 
 
 class Step(NamedTuple):
@@ -35,17 +35,6 @@ class Step(NamedTuple):
     cls: str
 
 
-class Attempt(NamedTuple):
-    """One attempt as a bar: (x, width) of its wait and of its run, where those are known."""
-
-    label: str
-    state: str
-    wait: tuple[float, float] | None
-    run: tuple[float, float] | None
-    took: str
-    said: str
-
-
 def add_to(site: Site) -> None:
     """Add the page of a job and what can be done to it."""
 
@@ -54,20 +43,56 @@ def add_to(site: Site) -> None:
         job = find(site, id)
         return Shown("job.html", _shown(site, job))
 
+    @site.page("/jobs/<id>/logs.txt", "payload:read")
+    def page_job_logs(id: str) -> AnyResponse:
+        return whole_log(site, find(site, id))
+
+    @site.page("/jobs/<id>/<any(args,result,meta):part>.json", "payload:read")
+    def page_job_payload(id: str, part: str) -> AnyResponse:
+        job = find(site, id)
+        value = site.gate.show(job).get(part)
+        answer = Response(written(value) + "\n", content_type="application/json; charset=utf-8")
+        answer.headers.set("Content-Disposition", "attachment", filename=f"{job.id}-{part}.json")
+        return answer
+
     @site.page("/jobs/<id>/retry", "jobs:retry", methods=("POST",))
     def page_job_retry(id: str) -> AnyResponse:
         job = find(site, id)
+        if request.form.get("ended", ended_key(job)) != ended_key(job):
+            return site.done("changed-since", 0, "job", id=job.id)  # the button was pressed twice
         if not job.ended:
             raise Problem(409, f"this job is {job.state} and has not ended; nothing was changed")
         reopened = site.fc.retry(job)
         site.audit("jobs:retry", str(job.id), len(reopened))
         return site.done("retried", len(reopened), "job", id=job.id)
 
+    @site.page("/jobs/<id>/run", "jobs:edit", methods=("POST",))
+    def page_job_run(id: str) -> AnyResponse:
+        job = find(site, id)
+        if not site.fc.run_now(job):
+            raise Problem(409, f"this job is {job.refresh().state} and not put off; nothing was changed")
+        site.audit("jobs:run", str(job.id), 1)
+        return site.done("made-available", 1, "job", id=job.id)
+
+    @site.page("/jobs/<id>/move", "jobs:edit", methods=("POST",))
+    def page_job_move(id: str) -> Shown | AnyResponse:
+        job = find(site, id)
+        if not fits("move", job.state):
+            raise Problem(409, f"this job is {job.state}: only scheduled and available jobs can be moved")
+        if request.form.get("sure") != "1":
+            return _ask(site, "move", job)
+        moved = many.move_as_told(site)([job.id])
+        if moved:
+            site.audit("jobs:move", f"{job.id}{many.told_where()}", 1)
+        return site.done("moved", len(moved), "job", id=job.id)
+
     @site.page("/jobs/<id>/cancel", "jobs:cancel", methods=("POST",))
-    def page_job_cancel(id: str) -> AnyResponse:
+    def page_job_cancel(id: str) -> Shown | AnyResponse:
         job = find(site, id)
         if job.ended:
             raise Problem(409, f"this job is {job.state} already; nothing was changed")
+        if request.form.get("sure") != "1":
+            return _ask(site, "cancel", job)
         cancelled = site.fc.cancel(job, "cancelled by hand")
         site.audit("jobs:cancel", str(job.id), len(cancelled))
         return site.done("cancelled", len(cancelled), "job", id=job.id)
@@ -76,7 +101,7 @@ def add_to(site: Site) -> None:
     def page_job_delete(id: str) -> Shown | AnyResponse:
         job = find(site, id)
         if request.form.get("sure") != "1":
-            return _ask_to_delete(site, job)
+            return _ask(site, "delete", job)
         deleted = site.fc.delete(job)
         if not deleted:
             raise Problem(409, "this job, or one that needs it, has not ended; nothing was deleted")
@@ -97,16 +122,13 @@ def find(site: Site, id: str) -> Job:
 
 def _shown(site: Site, job: Job) -> dict[str, Any]:
     job, shown = site.visible(job)
-    error = job.errors[-1] if job.errors else None
     root = site.fc.get_job(job.workflow_id) if job.workflow_id not in (None, job.id) else None
     parent = None
     if job.parent_id is not None:
         parent = root if root is not None and root.id == job.parent_id else site.fc.get_job(job.parent_id)
-    upstreams = (
-        site.fc.search(Query((Term("id", tuple(job.deps[:MOST_RELATIVES])),)), short=True).jobs if job.deps else []
-    )
     children = site.fc.search(Query((Term("parent", (job.id,)),)), limit=MOST_RELATIVES, short=True)
     worker = next((each["name"] for each in site.fc.worker_sessions() if each["id"] == job.worker), None)
+    why = _why(site, job)
     return {
         "job": job,
         "shown": shown,
@@ -114,60 +136,40 @@ def _shown(site: Site, job: Job) -> dict[str, Any]:
         "root": root,
         "parent": parent,
         "path": _path(job),
-        "why": _why(site, job),
-        "error": None if error is None else {"type": None, "kind": None, "message": None, "traceback": None, **error,
-                                             "at": _moment(error.get("at"))},
-        "traced": words.traced((error or {}).get("traceback") or ""),
-        "others": site.url("jobs", q=_others(job)),
-        "progress": _progress(job),
-        "attempts": _attempts(job, site.now()),
-        "upstreams": upstreams,
-        "more_upstreams": max(len(job.deps) - MOST_RELATIVES, 0),
+        "why": why,
+        "error": told(job.errors[-1]) if job.errors else None,
+        "others": others_like(site, job) if job.errors else None,
+        "progress": progress_of(job, site.now()),
+        "attempts": attempts_of(job, site.now()),
+        "relatives": relatives_of(site, job, [each for reason in why if reason.code == "upstream"
+                                              for each in reason.jobs]),
         "children": children.jobs,
         "more_children": children.cursor is not None,
-        "logs": _logs(site, job),
+        "log": shown_logs(site, job),
         "worker": worker,
         "seen": stacks.of_job(site, job),
-        "again": _again(job, shown),
+        "again": ways_to_make(site, job, shown),
+        "made_from": _id_in(shown, "retry_of"),
+        "made_into": _id_in(shown, "retried_as"),
+        "past": runs_like(site, job),
         "quoted": words.quoted,
+        "ended_key": ended_key(job),
     }  # fmt: skip
 
 
-def _others(job: Job) -> str:
-    entry = job.errors[-1] if job.errors else {}
-    if entry.get("fingerprint"):
-        return f"state:failed fp:{entry['fingerprint']}"
-    kind = entry.get("type")
-    return f"state:failed {Term('task', (job.task,))}" + (f" {Term('error', (kind,))}" if kind else "")
+def _id_in(shown: Mapping[str, Any], name: str) -> UUID | None:
+    """The id of another job in what is kept with this one."""
+    try:
+        return UUID(str((shown.get("meta") or {}).get(name, "")))
+    except ValueError:
+        return None
 
 
 def _why(site: Site, job: Job) -> list[Reason]:
     """What matters to its next run, what keeps it first."""
-    if job.ended or job.state is JobState.RUNNING:
+    if job.ended:
         return []
     return sorted(site.fc.why(job.id).reasons, key=lambda each: not each.blocks)
-
-
-def _progress(job: Job) -> dict[str, Any] | None:
-    kept = job.progress
-    if kept is None:
-        return None
-    said = words.number(kept.value)
-    if kept.total:
-        said += f" of {words.number(kept.total)}, {kept.value / kept.total:.0%}"
-    return {"done": kept.value, "total": kept.total, "said": f"{said} · {kept.message}" if kept.message else said}
-
-
-def _logs(site: Site, job: Job) -> list[str]:
-    if not site.gate.allows("payload:read"):
-        return []
-    lines = site.fc.logs(job.id, limit=MOST_LINES, newest=True)
-    return [_line(each) for each in site.gate.show_lines(job, lines)]
-
-
-def _line(line: Mapping[str, Any]) -> str:
-    fields = "".join(f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in line["fields"].items())
-    return f"{line['at'][11:19]} {line['level'].upper():8} {line['message']}{fields}"
 
 
 def _path(job: Job) -> list[Step]:
@@ -188,7 +190,7 @@ def _path(job: Job) -> list[Step]:
         past("available", job.scheduled_at if first_try else job.inserted_at)
     if job.attempted_at is not None:
         if job.errors and (not job.ended or len(job.errors) > 1) and now_in != RETRYING:
-            past(RETRYING, _moment(job.errors[-1].get("at")), "")
+            past(RETRYING, moment_in(job.errors[-1].get("at")), "")
         past("running", job.attempted_at)
         if now_in == RETRYING:
             past(RETRYING, job.scheduled_at)
@@ -208,90 +210,35 @@ def _has_here(steps: list[Step]) -> bool:
     return any(step.cls == "past here" for step in steps)
 
 
-def _attempts(job: Job, now: datetime) -> list[Attempt]:
-    """All attempts on one scale, from when it was made until now or its end."""
-    if job.inserted_at is None or not (job.errors or job.attempted_at):
-        return []
-    start = job.inserted_at
-    end = max(job.ended_at or now, job.scheduled_at or now) if not job.ended else job.ended_at or now
-    whole = max((end - start).total_seconds(), 0.001)
-
-    def at(moment: datetime) -> float:
-        return round(min(max((moment - start).total_seconds() / whole, 0), 1) * TRACK, 1)
-
-    def span(first: datetime, last: datetime) -> tuple[float, float]:
-        x = min(at(first), TRACK - 1.5)
-        return x, max(round(at(last) - x, 1), 1.5)
-
-    found = []
-    before = start
-    for error in job.errors:
-        ended = _moment(error.get("at"))
-        if ended is None:
-            continue
-        begun = _moment(error.get("started_at"))
-        if begun is None and error is job.errors[-1] and job.attempted_at is not None and job.attempted_at <= ended:
-            begun = job.attempted_at
-        kind = error.get("kind") or "error"
-        state = "failed" if kind in ("error", "timeout", "invalid_args") else "cancelled"
-        took = words.duration(ended - begun) if begun else ""
-        label = f"{error.get('attempt', '?')} {'failed' if kind == 'error' else kind.replace('_', ' ')}"
-        said = f"attempt {error.get('attempt')}: {error.get('type') or kind}" + (f" after {took}" if took else "")
-        wait = span(before, begun or ended) if (begun or ended) > before else None
-        found.append(Attempt(label, state, wait, span(begun, ended) if begun else span(ended, ended), took, said))
-        before = ended
-    number = job.attempt
-    if job.state is JobState.RUNNING and job.attempted_at is not None:
-        took = words.duration(now - job.attempted_at)
-        found.append(Attempt(f"{number} running", "running", span(before, job.attempted_at),
-                             span(job.attempted_at, now), took, f"attempt {number}: running"))  # fmt: skip
-    elif job.state is JobState.COMPLETED and job.attempted_at is not None and job.ended_at is not None:
-        took = words.duration(job.ended_at - job.attempted_at)
-        found.append(Attempt(f"{number} completed", "completed", span(before, job.attempted_at),
-                             span(job.attempted_at, job.ended_at), took, f"attempt {number}: {took}"))  # fmt: skip
-    elif job.state is JobState.SCHEDULED and job.errors and job.scheduled_at is not None:
-        due = words.relative(job.scheduled_at, now)
-        found.append(Attempt(f"{number + 1} due", "scheduled", span(before, job.scheduled_at), None, due,
-                             f"attempt {number + 1}: due {due}"))  # fmt: skip
-    return found
+def ended_key(job: Job) -> str:
+    """Tells one end of a job from another, so that a form is not sent about the next one."""
+    return job.ended_at.isoformat() if job.ended_at is not None else ""
 
 
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, datetime):
-        return value
-    try:
-        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else None
-
-
-def _again(job: Job, shown: dict[str, Any]) -> str:
-    """Commands that make the same job again."""
-    args = json.dumps(shown.get("args"), ensure_ascii=False)
-    body = json.dumps({"task": job.task, "args": shown.get("args"), "queue": job.queue}, ensure_ascii=False)
-    post = f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} .../api/jobs"
-    return "\n\n".join(
-        [
-            f"fc.enqueue({job.task!r}, {shown.get('args')!r}, queue={job.queue!r})",
-            f"fairchild enqueue {shlex.quote(job.task)} --queue {shlex.quote(job.queue)} --args {shlex.quote(args)}",
-            post,
-        ]
-    )
-
-
-def _ask_to_delete(site: Site, job: Job) -> Shown:
+def _ask(site: Site, action: str, job: Job) -> Shown:
+    """Whether to do what cannot be undone, and where to move it."""
+    facts = [("Job", str(job.id)), ("Task", job.task), ("State", job.state.value)]
+    possible = 1
+    if action == "delete":
+        possible = 1 if job.ended else 0
+    elif action == "move":
+        facts += [("Queue", job.queue), ("Priority", str(job.priority))]
+    else:
+        facts.append(("With it", "its descendants that have not ended"))
+        if job.state is JobState.RUNNING:
+            facts.append(("What it does now", "its task is asked to stop, and may still come to its end"))
     return Shown(
         "confirm.html",
         {
-            "verb": "Delete",
+            "verb": action.capitalize(),
             "what": f"this job of {words.short_task(job.task)}",
-            "facts": [("Job", str(job.id)), ("Task", job.task), ("State", job.state.value)],
-            "possible": 1 if job.ended else 0,
+            "facts": facts,
+            "possible": possible,
             "more": False,
             "type_number": 0,
-            "dangerous": True,
-            "target": site.url("job_delete", id=job.id),
+            "dangerous": action != "move",
+            "inputs": many.INPUTS if action == "move" else [],
+            "target": site.url(f"job_{action}", id=job.id),
             "fields": [],
             "back": site.url("job", id=job.id),
             "back_name": "Job",

@@ -1,28 +1,28 @@
-"""Find jobs, judge them, act on many."""
+"""Find jobs and judge them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from flask import redirect, request
+from flask import redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild import clock
-from fairchild.errors import StoreError, TookTooLong, UsageError
+from fairchild.errors import StoreError, TookTooLong
 from fairchild.job import Job
 from fairchild.rules.query import KEYS, Query, Term, parse
-from fairchild.web import bulk, words
-from fairchild.web.bulk import ACTION_SECONDS, bulk_change, in_batches
+from fairchild.web import words
+from fairchild.web.bulk import RIGHTS
+from fairchild.web.filters import read_filter
+from fairchild.web.pages.many import CAP
 from fairchild.web.pages.site import MENU, Shown, Site
 from fairchild.web.problems import Problem
-from fairchild.web.redact import SECRET
 
 SIZES = (25, 50, 100)
-CAP = 10_000
-TYPE_ABOVE = 1000
-"""From how many jobs on their number has to be typed."""
-MOST_IDS = 1000
+TABS_SECONDS = 0.05
+"""That counting for the tabs may add to a page. Where it is not enough they are shown without numbers."""
+WITHOUT_SECONDS = 0.25
 VIEWS = (
     ("failing now", "state:failed after:1h"),
     ("retrying", "state:retrying"),
@@ -31,81 +31,53 @@ VIEWS = (
     ("due", "state:scheduled"),
     ("last hour", "after:1h"),
 )
-RIGHTS = {"retry": "jobs:retry", "cancel": "jobs:cancel", "delete": "jobs:delete"}
-_DONE = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
-_VERBS = {"retry": "Retry", "cancel": "Cancel", "delete": "Delete"}
 
 
 def add_to(site: Site) -> None:
-    """Add the list, and what acts on many of its jobs."""
+    """Add the list, and where "Jump to" leads."""
 
     @site.page("/jobs")
     def page_jobs() -> Shown | AnyResponse:
         text, add = request.args.get("q", "").strip(), request.args.get("add", "").strip()
-        query, wrong = _read(site, text)
-        if add and not wrong:
-            joined, wrong = _read(site, f"{text} {add}")
-            if not wrong:
+        query, wrong = read_filter(site.gate, text)
+        if query is None:
+            # The text stays where it can be mended; nothing is shown that it does not name.
+            return Shown("jobs.html", {**_list(site, None), "add": f"{text} {add}".strip(), "wrong": wrong})
+        if add:
+            joined, wrong = read_filter(site.gate, f"{text} {add}")
+            if joined is not None:
                 # The condition becomes part of the address, which says all there is to say.
                 return redirect(site.url("jobs", q=str(joined) or None, limit=request.args.get("limit")), 302)
-        return Shown("jobs.html", {"add": add if wrong else "", "wrong": wrong, **_list(site, query)})
-
-    for action in RIGHTS:
-        _add_bulk(site, action)
+        return Shown("jobs.html", {**_list(site, query), "add": add, "wrong": wrong})
 
     @site.page("/go")
     def page_go() -> AnyResponse:
         return redirect(_place(site, request.args.get("to", "").strip()), 302)
 
 
-def _add_bulk(site: Site, action: str) -> None:
-    """What acts on many jobs at once, a route for each right."""
-
-    def view() -> Shown | AnyResponse:
-        query, wrong = _read(site, request.form.get("q", ""))
-        if wrong:
-            raise Problem(422, wrong)
-        if request.form.get("all") == "1":
-            return _all_matching(site, action, query)
-        return _chosen(site, action, _ids(request.form.getlist("id")), query)
-
-    view.__name__ = f"page_bulk_{action}"
-    site.page(f"/jobs/bulk/{action}", RIGHTS[action], methods=("POST",))(view)
-
-
-def _read(site: Site, text: str) -> tuple[Query, str]:
-    """The query, or an empty one and what is wrong with the text. What may not be read may not be asked for either."""
-    try:
-        query = parse(text)
-    except UsageError as error:
-        return Query(), str(error)
-    for term in query.terms:
-        hidden = any(SECRET.search(part) for part in term.path) or not site.gate.tells_messages()
-        if term.key in ("args", "meta", "error") and hidden:
-            return Query(), f"you have no right to ask for {term.name}"
-    return query, ""
-
-
-def _list(site: Site, query: Query) -> dict[str, Any]:
+def _list(site: Site, query: Query | None) -> dict[str, Any]:
+    """What the list shows of a query; None: it could not be read, and no job is shown."""
     asked = request.args.get("limit", "")
     limit = int(asked) if asked in map(str, SIZES) else SIZES[0]
+    unread, query = query is None, query or Query()
     looked_at = query.bounded()
     before, after = _cursor("before"), _cursor("after")
     jobs: list[Job] = []
     more, slow = None, False
-    try:
-        page = site.fc.search(looked_at, limit=limit, cursor=after or before, newer=after is not None, short=True)
-        jobs, more = page.jobs, page.cursor
-    except TookTooLong:
-        slow = True
+    if not unread:
+        try:
+            page = site.fc.search(looked_at, limit=limit, cursor=after or before, newer=after is not None, short=True)
+            jobs, more = page.jobs, page.cursor
+        except TookTooLong:
+            slow = True
     older = jobs[-1].id if jobs and (more or after) else None
     newer = jobs[0].id if jobs and (before or (after and more)) else None
-    state = query.value("state")
     shell = site.shell()
-    only_state = all(term.key == "state" for term in query.terms)
-    matching = _matching(site, looked_at, shell.counts) if jobs else "0"
+    part = "_live" in request.args
+    matching = _matching(site, looked_at, shell.counts) if jobs and not part else ""
     return {
         "jobs": jobs,
+        "unread": unread,
         "slow": slow,
         "shown": {job.id: arguments_of(site, job) for job in jobs},
         "tenants": any(job.tenant for job in jobs),
@@ -113,26 +85,81 @@ def _list(site: Site, query: Query) -> dict[str, Any]:
         "q": str(query),
         "looked_at": str(looked_at),
         "chips": [{"text": str(term), "href": _link(site, query.without(term))} for term in query.terms],
-        "windowed": looked_at.windowed,
+        "windowed": str(looked_at.terms[-1]) if looked_at.windowed else "",
         "ever": _link(site, Query((*query.terms, *parse("after:all").terms))),
-        "state": state,
+        "without": [] if jobs or slow or part else _without(site, query),
+        "state": query.value("state"),
         "tab_all": _link(site, query.with_key("state", None)),
-        "tabs": [
-            {
-                "state": each,
-                "href": _link(site, query.with_key("state", each)),
-                "count": shell.counts.get(each) if only_state else None,
-            }
-            for each in words.STATES
-        ],
+        "tabs": [] if part else _tabs(site, query, shell.counts, matching, counted=not (unread or slow)),
         "matching": matching,
         "limit": limit,
-        "live": not (before or after or slow),
+        "live": not (before or after or slow or unread),
         "older": site.here(before=older, after=None) if older else None,
         "newer": site.here(after=newer, before=None) if newer else None,
         "views": VIEWS,
+        "export": url_for(".export_jobs", q=str(looked_at)) if jobs else None,
         "suggestions": _suggestions(site, shell.stats["queues"] if shell.stats else {}, jobs),
     }
+
+
+def _tabs(
+    site: Site, query: Query, all_counts: Mapping[str, int], matching: str, *, counted: bool
+) -> list[dict[str, Any]]:
+    """A tab for each state, with how many jobs it would show: as far as that is known, or soon counted.
+
+    Where a window had to be added, the tabs have it too, and so divide what is shown.
+    """
+    base = query.with_key("state", None).bounded()
+    state = query.value("state")
+    counts: dict[str, str] = {}
+    if not base.terms:
+        counts = {each: words.short_number(count) for each, count in all_counts.items()}
+    elif counted:
+        counts = _by_state(site, base)
+        if isinstance(state, str) and matching:
+            counts[state] = matching
+    return [
+        {"state": each, "href": _link(site, base.with_key("state", each)), "count": counts.get(each)}
+        for each in words.STATES
+    ]
+
+
+def _by_state(site: Site, query: Query) -> dict[str, str]:
+    """How many jobs match by state; of more than CAP those are counted that are found first."""
+    try:
+        with site.fc.reading_within(TABS_SECONDS):
+            found = site.fc.count_states(query, CAP)
+    except TookTooLong:
+        return {}
+    if sum(found.values()) <= CAP:
+        return {state: words.number(found.get(state, 0)) for state in words.STATES}
+    return {state: f"{words.number(min(count, CAP))}+" for state, count in found.items()}
+
+
+def _without(site: Site, query: Query) -> list[dict[str, Any]]:
+    """Each condition that could be left out where no job matches, and how many would then."""
+    left = [query.without(term) for term in query.terms]
+    counts = _count_each(site, [each.bounded() for each in left], WITHOUT_SECONDS)
+    return [
+        {"text": str(term), "href": _link(site, each), "count": count}
+        for term, each, count in zip(query.terms, left, counts, strict=True)
+    ]
+
+
+def _count_each(site: Site, queries: list[Query], seconds: float) -> list[str | None]:
+    """How many jobs match each, up to CAP; None for those that the time was too short for."""
+    counts: list[str | None] = []
+    with site.fc.reading_within(seconds):
+        for query in queries:
+            try:
+                counts.append(_capped(site.fc.count(query, CAP)))
+            except TookTooLong:
+                counts.append(None)
+    return counts
+
+
+def _capped(count: int) -> str:
+    return words.number(count) if count <= CAP else f"{words.number(CAP)}+"
 
 
 def _suggestions(site: Site, queues: dict[str, Any], jobs: list[Job]) -> list[str]:
@@ -151,10 +178,9 @@ def _matching(site: Site, query: Query, counts: dict[str, int]) -> str:
     if not query.terms and counts:
         return words.number(sum(counts.values()))
     try:
-        found = site.fc.count(query, CAP)
+        return _capped(site.fc.count(query, CAP))
     except StoreError:
-        return "those"
-    return words.number(found) if found <= CAP else f"{words.number(CAP)}+"
+        return ""
 
 
 def arguments_of(site: Site, job: Job) -> str:
@@ -176,148 +202,6 @@ def _cursor(name: str) -> UUID | None:
         return UUID(text) if text else None
     except ValueError:
         raise Problem(422, f"{name} must be the id of a job") from None
-
-
-def _ids(given: list[str]) -> list[UUID]:
-    if len(given) > MOST_IDS:
-        raise Problem(422, f"at most {MOST_IDS:,} jobs can be ticked; use all matching instead")
-    try:
-        return list(dict.fromkeys(map(UUID, given)))
-    except ValueError:
-        raise Problem(422, "what was ticked is no job id") from None
-
-
-def _chosen(site: Site, action: str, ids: list[UUID], query: Query) -> Shown | AnyResponse:
-    if not ids:
-        raise Problem(422, "no job was ticked; nothing was changed. Go back and tick some")
-    if action == "retry" or request.form.get("sure") == "1":
-        changed, _, left = in_batches(ids, bulk_change(site.fc, action, "cancelled by hand"))
-        site.audit(f"jobs:{action}", f"{len(ids)} ticked jobs", changed)
-        if left:
-            raise Problem(
-                503, f"{words.number(changed)} were {_DONE[action]} in the time there was; try again for the rest"
-            )
-        return site.done(_DONE[action], changed, "jobs", q=str(query) or None)
-    found = site.fc.search(Query((Term("id", tuple(ids)),)), limit=MOST_IDS, short=True)
-    fit = [job for job in found.jobs if job.ended == (action != "cancel")]
-    return _confirm(site, action, query, len(ids), len(fit), more=False, fields=[("id", str(job.id)) for job in fit])
-
-
-def _all_matching(site: Site, action: str, query: Query) -> Shown | AnyResponse:
-    """First how many there are and what would come of it; done only when that was seen."""
-    fits = Query((*query.terms, *parse(_FITTING[action]).terms))
-    fields = [("all", "1")]
-    before = _number("before")
-    if request.form.get("sure") == "1" and before is not None:
-        return _go_on(site, action, query, fits, before)
-    matching, possible = site.fc.count(query, CAP), site.fc.count(fits, CAP)
-    wrong = ""
-    if request.form.get("sure") == "1":
-        if possible <= TYPE_ABOVE or _number("number") == min(possible, CAP):
-            return _go_on(site, action, query, fits, 0)
-        wrong = f"The number has changed to {words.number(min(possible, CAP))}, or was not typed."
-    return _confirm(site, action, query, matching, possible, more=possible > CAP, fields=fields, wrong=wrong)
-
-
-def _go_on(site: Site, action: str, query: Query, fits: Query, before: int) -> Shown | AnyResponse:
-    """Change as many as one request may; ``before``: how many others were before it."""
-    changed, cursor = _act_on_all(site, action, fits, _form_cursor())
-    site.audit(f"jobs:{action}", str(query) or "all jobs", changed)
-    done = before + changed
-    if cursor is None:
-        return site.done(_DONE[action], done, "jobs", q=str(query) or None)
-    left = _left(site, fits)
-    fields = [("all", "1"), ("before", str(done)), ("cursor", str(cursor))]
-    shown = _confirm(site, action, query, left, left, more=left > CAP, fields=fields)
-    shown.data.update(
-        type_number=0, going=f"{words.plural(done, 'job')} so far. The rest follows, by itself or with the button."
-    )
-    return shown
-
-
-def _left(site: Site, fits: Query) -> int:
-    """How many there still are, as far as can be told in a moment: what was done took the time of the request."""
-    try:
-        with site.fc.reading_within(ACTION_SECONDS):
-            return site.fc.count(fits, CAP)
-    except TookTooLong:
-        return CAP + 1
-
-
-def _number(name: str) -> int | None:
-    text = request.form.get(name, "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
-
-
-def _form_cursor() -> UUID | None:
-    try:
-        return UUID(request.form["cursor"]) if "cursor" in request.form else None
-    except ValueError:
-        raise Problem(422, "cursor must be the id of a job") from None
-
-
-_FITTING = {
-    "retry": "state:failed,cancelled,completed",
-    "cancel": "state:available,running,scheduled,waiting",
-    "delete": "state:failed,cancelled,completed",
-}
-
-
-def _confirm(
-    site: Site,
-    action: str,
-    query: Query,
-    matching: int,
-    possible: int,
-    *,
-    more: bool,
-    fields: list[tuple[str, str]],
-    wrong: str = "",
-) -> Shown:
-    shown = f"{words.number(CAP)}+" if matching > CAP else words.number(matching)
-    possible = min(possible, CAP)
-    return Shown(
-        "confirm.html",
-        {
-            "verb": _VERBS[action],
-            "what": f"{shown} {'job' if matching == 1 else 'jobs'}",
-            "facts": [
-                ("Filter", str(query) or "all jobs"),
-                ("Match now", shown),
-                (f"Can be {_DONE[action]}", f"{words.number(possible)}{'+' if more else ''}"),
-            ],
-            "possible": possible,
-            "more": more,
-            "type_number": possible if possible > TYPE_ABOVE else 0,
-            "dangerous": action != "retry",
-            "target": site.url(f"bulk_{action}"),
-            "fields": [("q", str(query)), *fields],
-            "back": _link(site, query),
-            "back_name": "Jobs",
-            "wrong": wrong,
-            "going": "",
-        },
-    )
-
-
-def _act_on_all(site: Site, action: str, query: Query, cursor: UUID | None) -> tuple[int, UUID | None]:
-    """In batches, from the newest back, each of its own, for about a second: how many, and where to go on.
-
-    What was done stays done if it is broken off. None: all have been.
-    """
-    change = bulk_change(site.fc, action, "cancelled by hand")
-    changed, end = 0, clock.now() + bulk.ACTION_SECONDS
-    while True:
-        try:
-            page = site.fc.search(query, limit=bulk.BATCH, cursor=cursor, short=True)
-        except TookTooLong:
-            if not changed:
-                raise
-            return changed, cursor
-        changed += in_batches([job.id for job in page.jobs], change)[0]
-        cursor = None if page.cursor is None else UUID(page.cursor)
-        if cursor is None or clock.now() >= end:
-            return changed, cursor
 
 
 def _place(site: Site, text: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from flask import Blueprint, Response, g, redirect, request, url_for
@@ -34,7 +34,7 @@ from fairchild.web.assets import Assets
 from fairchild.web.auth import PUBLIC, SAFE_METHODS, Gate
 from fairchild.web.fragments import Shared, digest
 from fairchild.web.operations import READ_SECONDS, WRITE_SECONDS, Api
-from fairchild.web.pages.json_text import tokens
+from fairchild.web.pages.json_text import json_text
 from fairchild.web.problems import Problem
 
 log = logging.getLogger("fairchild.web")
@@ -57,6 +57,7 @@ IN_PLACE = (409, 422, 503)
 SAID = "fairchild_said"
 """The cookie that takes the sentence there."""
 MOST_SAID = 500
+KEPT_SECONDS = 10.0
 
 MENU = (
     ("overview", "Overview", "o"),
@@ -77,6 +78,8 @@ NOT_IN_USE = frozenset({"schedules", "limits", "tenants"})
 
 DONE = {
     "retried": ("job retried", "jobs retried"),
+    "made-available": ("job made available", "jobs made available"),
+    "moved": ("job moved", "jobs moved"),
     "cancelled": ("job cancelled, or asked to stop", "jobs cancelled, or asked to stop"),
     "deleted": ("job deleted", "jobs deleted"),
     "enqueued": ("job enqueued", "jobs enqueued"),
@@ -92,6 +95,11 @@ DONE = {
 """What an action says of itself after its redirect; nothing of the address is shown but the number."""
 _CHANGED = {"job": "id", "workflow": "id", "queue": "name", "worker": "id", "error": "fingerprint"}
 """What a notice may link to, and what its page calls the thing."""
+TOLD = {
+    "changed-since": "Done already: this had changed since the page was shown, and nothing more was done",
+    "made-before": "This form was sent before, and made this job then",
+}
+"""The same of what has no number."""
 
 
 @dataclass
@@ -125,6 +133,7 @@ NOTHING = Shell(None, {}, timedelta())
 AWAY = replace(NOTHING, away=True)
 
 
+T = TypeVar("T")
 View = Callable[..., "Shown | AnyResponse"]
 
 
@@ -140,6 +149,7 @@ class Site:
         self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS)
         self._shell: Shared[Shell] = Shared(SHELL_SECONDS, most=1)
         self._menu: Shared[tuple[dict[str, str], str]] = Shared(MENU_SECONDS, most=1)
+        self._kept: Shared[Any] = Shared(KEPT_SECONDS)
         # An environment of our own: whatever the host's does, everything is escaped here.
         self.env = Environment(
             loader=PackageLoader("fairchild.web"),
@@ -157,7 +167,7 @@ class Site:
             endpoint=lambda: (request.endpoint or "").rpartition(".")[2],
             words=words,
             charts=charts,
-            json_tokens=tokens,
+            json_text=json_text,
             menu=MENU,
             not_in_use=NOT_IN_USE,
             user=gate.user,
@@ -274,6 +284,11 @@ class Site:
             for page, number in shown.items()
         }, found.server
 
+    def kept(self, key: Hashable, read: Callable[[], T]) -> T:
+        """What was read, by whoever asked in the last ten seconds: for what changes slowly and costs something."""
+        found: T = self._kept.get(key, read)
+        return found
+
     def done(self, did: str, count: int, page: str, *, among: str | None = None, **values: Any) -> AnyResponse:
         """After an action: to a page that says what was done, that of what was changed.
 
@@ -323,7 +338,7 @@ class Site:
     def _common(self) -> dict[str, Any]:
         did, count = request.args.get("did", ""), request.args.get("n", "")
         number = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
-        toast = f"{words.number(number)} {DONE[did][number != 1]}" if did in DONE else None
+        toast = f"{words.number(number)} {DONE[did][number != 1]}" if did in DONE else TOLD.get(did)
         kind, _, name = request.args.get("at", "").partition("/")
         changed = (self.url(kind, **{_CHANGED[kind]: name}), f"Show {kind}") if kind in _CHANGED and name else None
         return {"shell": self.shell(), "toast": toast, "changed": changed, "refused": _heard()}

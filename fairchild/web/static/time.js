@@ -33,6 +33,7 @@ function refresh() {
     let text;
     if ("clock" in each.dataset) text = clock(moment, each.dataset.clock === "day");
     else if ("elapsed" in each.dataset) text = elapsed(-seconds);
+    else if ("exact" in each.dataset) text = HOW[how] === "local" ? moment.toLocaleString() : each.dateTime.slice(0, 23).replace("T", " ") + " UTC";
     else if (HOW[how] === "utc") text = each.dateTime.slice(0, 19).replace("T", " ") + " UTC";
     else if (HOW[how] === "local") text = moment.toLocaleString();
     else text = relative(seconds);
