@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from fairchild.db import insight, shape
+from fairchild.db import insight, sample, shape
 from fairchild.db.insight import Coming, ErrorGroup, Server, TableFacts
+from fairchild.db.sample import Sampled
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
 
-__all__ = ["Coming", "ErrorGroup", "Insight", "Server", "TableFacts"]
+__all__ = ["Coming", "ErrorGroup", "Insight", "Sampled", "Server", "TableFacts"]
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
@@ -43,6 +44,10 @@ class Insight:
     def coming(self) -> Coming:
         """What is due next."""
         return self._client.ask(insight.coming)
+
+    def sample(self) -> list[Sampled]:
+        """What the 5,000 newest jobs have in their columns and arguments, the most frequent first."""
+        return self._client.ask(sample.sample)
 
     def server(self) -> tuple[Server, list[TableFacts]]:
         """The server, and fairchild's tables, the largest first."""

@@ -30,6 +30,7 @@ from fairchild.db import (
     lease,
     notes,
     prune,
+    sample,
     settle,
     shape,
     stacks,
@@ -185,6 +186,14 @@ def test_errors_are_grouped_from_the_newest_failed_job_back(tuned: Link, fingerp
     assert indexes(nodes) == {"fairchild_jobs_by_reason"}
     assert not scanned(nodes) & BIG
     assert any(node["Node Type"] == "Limit" for node in nodes)
+
+
+def test_the_newest_jobs_are_sampled_by_the_primary_key_from_the_end(tuned: Link) -> None:
+    nodes = explain(tuned, sample.SAMPLE, {})
+
+    assert indexes(nodes) == {"fairchild_jobs_base_pkey"}
+    assert not scanned(nodes) & BIG
+    assert any(node.get("Scan Direction") == "Backward" for node in nodes)
 
 
 def test_stacks_are_kept_and_read_by_a_sessions_key_and_touch_no_job(tuned: Link) -> None:

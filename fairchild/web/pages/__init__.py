@@ -8,11 +8,13 @@ from fairchild.client import Fairchild
 from fairchild.web.auth import Gate
 from fairchild.web.operations import Api
 from fairchild.web.pages import (
+    conditions,
     enqueue,
     errors,
     job,
     jobs,
     overview,
+    places,
     queues,
     reference,
     stacks,
@@ -26,6 +28,7 @@ from fairchild.web.pages.site import Site
 
 _PAGES = (
     overview, jobs, job, workflows, queues, workers, stacks, tasks, enqueue, errors, system, teaching, reference,
+    places, conditions,
 )  # fmt: skip
 
 

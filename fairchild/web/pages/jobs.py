@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild import clock
+from fairchild.client.client import Page
 from fairchild.errors import StoreError, TookTooLong, UsageError
 from fairchild.job import Job
 from fairchild.rules.query import KEYS, Query, Term, parse
 from fairchild.web import bulk, words
 from fairchild.web.bulk import ACTION_SECONDS, bulk_change, in_batches
-from fairchild.web.pages.site import MENU, Shown, Site
+from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 from fairchild.web.redact import SECRET
 
@@ -25,15 +26,24 @@ TYPE_ABOVE = 1000
 MOST_IDS = 1000
 VIEWS = (
     ("failing now", "state:failed after:1h"),
-    ("retrying", "state:retrying"),
     ("slow now", "state:running ran:>1m"),
-    ("waited long", "state:available waited:>5m"),
-    ("due", "state:scheduled"),
-    ("last hour", "after:1h"),
+    ("stuck", "state:available waited:>5m"),
+    ("scheduled today", "state:scheduled due:<24h"),
 )
+MOST_IN_VIEW = 200
 RIGHTS = {"retry": "jobs:retry", "cancel": "jobs:cancel", "delete": "jobs:delete"}
 _DONE = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
 _VERBS = {"retry": "Retry", "cancel": "Cancel", "delete": "Delete"}
+
+
+class Seen(NamedTuple):
+    """What has come about since the reader's rows were made."""
+
+    new: int = 0
+    more: bool = False
+    """Of the new ones there are more than a page holds."""
+    cut: bool = False
+    """There are rows between the reader's first and last that were too many to look at."""
 
 
 def add_to(site: Site) -> None:
@@ -52,10 +62,6 @@ def add_to(site: Site) -> None:
 
     for action in RIGHTS:
         _add_bulk(site, action)
-
-    @site.page("/go")
-    def page_go() -> AnyResponse:
-        return redirect(_place(site, request.args.get("to", "").strip()), 302)
 
 
 def _add_bulk(site: Site, action: str) -> None:
@@ -91,21 +97,28 @@ def _list(site: Site, query: Query) -> dict[str, Any]:
     limit = int(asked) if asked in map(str, SIZES) else SIZES[0]
     looked_at = query.bounded()
     before, after = _cursor("before"), _cursor("after")
+    live = "_live" in request.args
     jobs: list[Job] = []
-    more, slow = None, False
+    more, slow, seen = None, False, Seen()
     try:
         page = site.fc.search(looked_at, limit=limit, cursor=after or before, newer=after is not None)
         jobs, more = page.jobs, page.cursor
+        top, last = _cursor("top"), _cursor("last")
+        if live and top and last:
+            jobs, seen = _in_view(site, looked_at, page, top, last)
     except TookTooLong:
+        if live:
+            raise  # the reader keeps what there is
         slow = True
     older = jobs[-1].id if jobs and (more or after) else None
     newer = jobs[0].id if jobs and (before or (after and more)) else None
     state = query.value("state")
     shell = site.shell()
     only_state = all(term.key == "state" for term in query.terms)
-    matching = _matching(site, looked_at, shell.counts) if jobs else "0"
+    matching = _matching(site, looked_at, shell.counts) if jobs and not live else "0"
     return {
         "jobs": jobs,
+        "seen": seen,
         "slow": slow,
         "shown": {job.id: arguments_of(site, job) for job in jobs},
         "tenants": any(job.tenant for job in jobs),
@@ -130,9 +143,30 @@ def _list(site: Site, query: Query) -> dict[str, Any]:
         "live": not (before or after or slow),
         "older": site.here(before=older, after=None) if older else None,
         "newer": site.here(after=newer, before=None) if newer else None,
-        "views": VIEWS,
-        "suggestions": _suggestions(site, shell.stats["queues"] if shell.stats else {}, jobs),
+        "views": [] if live else _views(site),
+        "suggestions": [] if live else _suggestions(site, shell.stats["queues"] if shell.stats else {}, jobs),
     }
+
+
+def _in_view(site: Site, query: Query, newest: Page, top: UUID, last: UUID) -> tuple[list[Job], Seen]:
+    """The rows from the reader's first to their last, though newer ones have come: those wait until they are wanted."""
+    new = sum(job.id > top for job in newest.jobs)
+    if not new and newest.jobs and newest.jobs[-1].id <= last:
+        return [job for job in newest.jobs if job.id >= last], Seen()
+    page = site.fc.search(query, limit=MOST_IN_VIEW, cursor=UUID(int=min(top.int + 1, 2**128 - 1)))
+    jobs = [job for job in page.jobs if job.id >= last]
+    return jobs, Seen(
+        new,
+        new == len(newest.jobs) and newest.cursor is not None,
+        page.cursor is not None and len(jobs) == len(page.jobs),
+    )
+
+
+def _views(site: Site) -> list[tuple[str, str]]:
+    """Filters to begin with."""
+    deployed = site.known.deployed_at()
+    since = [] if deployed is None else [("since the last deploy", str(parse(f'after:"{deployed.isoformat()}"')))]
+    return [*VIEWS, *since]
 
 
 def _suggestions(site: Site, queues: dict[str, Any], jobs: list[Job]) -> list[str]:
@@ -316,23 +350,3 @@ def _act_on_all(site: Site, action: str, query: Query, cursor: UUID | None) -> t
         cursor = None if page.cursor is None else UUID(page.cursor)
         if cursor is None or clock.now() >= end:
             return changed, cursor
-
-
-def _place(site: Site, text: str) -> str:
-    """Where a line typed into "Jump to" leads."""
-    pages = {name.lower(): page for page, name, _ in MENU}
-    if text.lower() in pages:
-        return site.url(pages[text.lower()])
-    kind, _, name = text.partition(" ")
-    if kind == "queue" and name:
-        return site.url("queue", name=name)
-    try:
-        wanted = UUID(text) if len(text) >= 32 else None
-    except ValueError:
-        wanted = None
-    if wanted is not None:
-        return site.url("job", id=wanted)
-    stats = site.shell().stats
-    if stats and text in stats["queues"]:
-        return site.url("queue", name=text)
-    return site.url("jobs", **({"q": text} if text else {}))

@@ -30,6 +30,7 @@ from fairchild.web.auth import PUBLIC, Gate
 from fairchild.web.fragments import Shared, digest
 from fairchild.web.operations import Api
 from fairchild.web.pages.json_text import tokens
+from fairchild.web.pages.known import Known
 from fairchild.web.problems import Problem
 
 log = logging.getLogger("fairchild.web")
@@ -38,7 +39,7 @@ RIGHTS_SHOWN = (
     "jobs:retry", "jobs:cancel", "jobs:delete", "jobs:insert", "queues:pause", "workers:control", "payload:read",
 )  # fmt: skip
 READ_SECONDS = 2.0
-_PASSING = ("_live", "did", "n")
+_PASSING = ("_live", "top", "last", "did", "n")
 """Parameters that no link takes along."""
 LIVE_SECONDS = 1.0
 SHELL_SECONDS = 2.0
@@ -57,6 +58,12 @@ MENU = (
     ("system", "System", "y"),
 )
 """(page, its name, the key after ``g`` that goes there)"""
+
+_SECTIONS = {
+    "job": "jobs", "error": "errors", "workflow": "workflows", "queue": "queues", "worker": "workers",
+    "task": "tasks", "new": "tasks", "audit": "system", "reference": "system",
+}  # fmt: skip
+"""The entry of the menu that a page belongs to, where it is not its own."""
 
 DONE = {
     "retried": ("job retried", "jobs retried"),
@@ -106,6 +113,7 @@ class Site:
         self.gate = gate
         self.api = api
         self.assets = Assets()
+        self.known = Known(fc)
         self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS)
         self._shell: Shared[Shell] = Shared(SHELL_SECONDS, most=1)
         # An environment of our own: whatever the host's does, everything is escaped here.
@@ -122,7 +130,6 @@ class Site:
             here=self.here,
             now=self.now,
             allows=gate.allows,
-            endpoint=lambda: (request.endpoint or "").rpartition(".")[2],
             words=words,
             charts=charts,
             json_tokens=tokens,
@@ -247,7 +254,11 @@ class Site:
         did, count = request.args.get("did", ""), request.args.get("n", "")
         number = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
         toast = f"{words.number(number)} {DONE[did][number != 1]}" if did in DONE else None
-        return {"shell": self.shell(), "toast": toast}
+        shell, at = self.shell(), (request.endpoint or "").rpartition(".")[2].removeprefix("page_")
+        counts = (
+            {"jobs": sum(shell.stats["jobs"].values()), "queues": len(shell.stats["queues"])} if shell.stats else {}
+        )
+        return {"shell": shell, "toast": toast, "menu_at": _SECTIONS.get(at, at), "menu_counts": counts}
 
     def _whole(self, shown: Shown) -> Response:
         html = self.env.get_template(f"fairchild/{shown.template}").render({**self._common(), **shown.data})
@@ -261,10 +272,12 @@ class Site:
             shown = view(**values)
             if isinstance(shown, AnyResponse):
                 raise Problem(409, "this page has moved; load it again")
-            template = self.env.get_template(f"fairchild/{shown.template}")
-            block = template.blocks.get("live")
-            context = template.new_context({**self._common(), **shown.data})
-            html = "" if block is None else "".join(block(context))
+            template, base = (self.env.get_template(f"fairchild/{name}") for name in (shown.template, "base.html"))
+            data = {**self._common(), **shown.data}
+            html = ""
+            if "live" in template.blocks:
+                html = "".join(template.blocks["live"](template.new_context(data)))
+                html += "".join(base.blocks["rail"](base.new_context(data)))
             return html, digest(html), shown.status
 
         html, tag, status = self._live.get(key, make)
