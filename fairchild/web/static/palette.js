@@ -33,6 +33,7 @@ if (input && box) {
     input.blur();
     if (option.run) option.run(); else location.assign(option.href);
   });
+  input.addEventListener("blur", () => { input.value = ""; });
   document.addEventListener("keydown", (event) => {
     if (!(event.metaKey || event.ctrlKey) || event.key.toLowerCase() !== "k" || document.querySelector("dialog[open]")) return;
     event.preventDefault();

@@ -44,10 +44,28 @@ function reach() {
   }
 }
 
+function absolute(time, moment) {
+  const here = local.format(moment), there = `${utc.format(moment)} UTC`;
+  return ("elapsed" in time.dataset ? "since " : "") + (there.startsWith(here) ? there : `${here} · ${there}`);
+}
+
+// A browser shows a title on hover alone; on focus it is shown here, above all that would cut it off.
+const tip = document.createElement("div");
+tip.className = "moment";
+tip.hidden = true;
+document.body.append(tip);
+
 function say(event) {
   const time = event.target.closest?.("time[datetime]"), moment = time && new Date(time.dateTime);
+  if (event.type === "focusin") tip.hidden = true;
   if (!time || isNaN(moment)) return;
-  time.title = `${"elapsed" in time.dataset ? "since " : ""}${local.format(moment)} · ${utc.format(moment)} UTC`;
+  time.title = absolute(time, moment);
+  if (event.type !== "focusin" || !time.matches(":focus-visible")) return;
+  tip.textContent = time.title;
+  tip.hidden = false;
+  const at = time.getBoundingClientRect(), below = at.bottom + 6 + tip.offsetHeight < innerHeight;
+  tip.style.left = `${Math.max(8, Math.min(at.left, innerWidth - tip.offsetWidth - 8))}px`;
+  tip.style.top = `${below ? at.bottom + 6 : at.top - 6 - tip.offsetHeight}px`;
 }
 
 function turn(event) {
@@ -61,6 +79,7 @@ function turn(event) {
 
 document.addEventListener("pointerover", say);
 document.addEventListener("focusin", say);
+for (const each of ["focusout", "scroll"]) document.addEventListener(each, () => { tip.hidden = true; }, true);
 document.addEventListener("click", turn);
 document.addEventListener("keydown", turn);
 document.addEventListener("fairchild:swap", () => { refresh(); reach(); });
