@@ -105,6 +105,22 @@ def test_a_workflow_and_a_worker_are_seen_to_end(browser: Browser, site: Site) -
             assert page.inner_text("#head .pill") == "stopped"
 
 
+def test_what_is_deleted_meanwhile_is_said_to_be_gone(browser: Browser, site: Site) -> None:
+    job = site.client.enqueue("t", {}, queue="gone")
+    with opened(browser) as (page, _):
+        clock = Clock(page)
+        page.goto(site.to(f"jobs/{job.id}"))
+        clock.poll()
+        site.client.cancel(job.id)
+        site.client.delete(job.id)
+        clock.until(lambda: page.inner_text("#live") == "No longer there")
+        assert "available" in page.inner_text("#head")
+        asked = len(clock.asked)
+        page.clock.run_for(60_000)
+        page.wait_for_timeout(100)
+        assert len(clock.asked) == asked
+
+
 def test_rows_that_new_ones_push_down_stay_as_they_are_and_those_that_leave_the_filter_are_dimmed(
     browser: Browser, site: Site
 ) -> None:

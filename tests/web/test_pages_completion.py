@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from fairchild import Job
 from fairchild.rules.query import KEYS, parse
 from fairchild.web.pages.conditions import NOTES, Condition, complete
+from fairchild.web.pages.jobs import VIEWS
 from tests.support.app import App
 from tests.web.pages_support import Page
 
@@ -58,6 +59,11 @@ def test_a_condition_goes_on_in_ways_that_can_be_read(typed: str, offered: list[
 def test_every_key_is_explained() -> None:
     assert set(NOTES) == set(KEYS)
     assert [each.text.strip(":.") for each in complete("", VALUES)] == list(KEYS[:12])
+
+
+def test_views_are_written_as_the_filter_writes_them() -> None:
+    for _, query in VIEWS:
+        assert str(parse(query)) == query
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ VIEWS = (
     ("failing now", "state:failed after:1h"),
     ("slow now", "state:running ran:>1m"),
     ("stuck", "state:available waited:>5m"),
-    ("scheduled today", "state:scheduled due:<24h"),
+    ("scheduled today", "state:scheduled due:<1d"),
 )
 MOST_IN_VIEW = 200
 RIGHTS = {"retry": "jobs:retry", "cancel": "jobs:cancel", "delete": "jobs:delete"}
@@ -164,7 +164,10 @@ def _in_view(site: Site, query: Query, newest: Page, top: UUID, last: UUID) -> t
 
 def _views(site: Site) -> list[tuple[str, str]]:
     """Filters to begin with."""
-    deployed = site.known.deployed_at()
+    try:
+        deployed = site.known.deployed_at()
+    except StoreError:
+        deployed = None  # the time for this page may be spent
     since = [] if deployed is None else [("since the last deploy", str(parse(f'after:"{deployed.isoformat()}"')))]
     return [*VIEWS, *since]
 
