@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fairchild.client.settings import Setting, settings
-from fairchild.db import insight, marks, migrate, shape, workflows
+from fairchild.db import insight, marks, migrate, sample, shape, workflows
 from fairchild.db.insight import ERRORS_READ, Coming, ErrorGroup, Menu, PastRun, Server, TableFacts, Trouble
 from fairchild.db.marks import Mark
+from fairchild.db.sample import Sampled
 from fairchild.db.workflows import Relatives
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
@@ -25,6 +26,7 @@ __all__ = [
     "Menu",
     "PastRun",
     "Relatives",
+    "Sampled",
     "Server",
     "Setting",
     "TableFacts",
@@ -107,6 +109,10 @@ class Insight:
     def settings(self) -> list[Setting]:
         """The settings of this client and where each comes from, without secrets."""
         return settings(self._client.config, self._client.options, os.environ)
+
+    def sample(self) -> list[Sampled]:
+        """What the 5,000 newest jobs have in their columns and arguments, the most frequent first."""
+        return self._client.ask(sample.sample)
 
     def server(self) -> tuple[Server, list[TableFacts]]:
         """The server, and fairchild's tables, the largest first."""

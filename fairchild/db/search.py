@@ -187,6 +187,10 @@ _FRAGMENTS: dict[str, Callable[[Term, str], str]] = {
     "unique": _equal("unique_key"),
     "ran": _elapsed("v.attempted_at", "coalesce(v.ended_at, CASE WHEN v.state = 'running' THEN now() END)"),
     "waited": _elapsed("v.scheduled_at", "coalesce(v.attempted_at, now())"),
+    "due": lambda term, name: (
+        f"v.id IN (SELECT job_id FROM {{due}}"
+        f" WHERE run_at {term.operator} statement_timestamp() + %({name})s::interval)"
+    ),
     "after": _after,
     "before": lambda term, name: f"v.inserted_at < {_moment(term, name)}",
 }

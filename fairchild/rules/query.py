@@ -100,7 +100,7 @@ def _narrows(term: Term) -> bool:
     if term.negated:
         return False
     return (
-        term.key in _IDENTIFIED | {"after"} or (term.key == "state" and set(map(str, term.values)) <= _FEW)
+        term.key in _IDENTIFIED | {"after", "due"} or (term.key == "state" and set(map(str, term.values)) <= _FEW)
     )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _term(text: str, at: int) -> tuple[Term, int]:
         raise UsageError(f"{name!r} cannot be compared with {operator}; write {name}:value")
     if operator != "=" and len(raw) > 1:
         raise UsageError(f"{name!r} is compared with one value, not with {len(raw)}")
-    if key in ("ran", "waited") and operator == "=":
+    if key in ("ran", "waited", "due") and operator == "=":
         raise UsageError(f"write {name}:>{raw[0]} or {name}:<{raw[0]}")
     if key in ("after", "before") and len(raw) > 1:
         raise UsageError(f"{name!r} takes one time, not {len(raw)}")
@@ -315,6 +315,7 @@ _KINDS: dict[str, tuple[Callable[[str, str], Value], bool]] = {
     "meta": (_text, True),
     "ran": (_duration, True),
     "waited": (_duration, True),
+    "due": (_duration, True),
     "after": (_moment, False),
     "before": (_moment, False),
 }

@@ -162,6 +162,11 @@ class Gate:
         """Whether routes of these methods are there at all."""
         return not self.read_only or SAFE_METHODS.issuperset(methods)
 
+    @property
+    def redacts(self) -> bool:
+        """Whether a rule of the host's own hides parts of jobs."""
+        return self._redact is not None
+
     # Of the request at hand
 
     def check(self) -> None:

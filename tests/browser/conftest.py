@@ -18,8 +18,9 @@ from fairchild import Fairchild
 from fairchild.tasks import Registry
 from fairchild.testing import databases
 from fairchild.web import create_blueprint
+from fairchild.web.pages import site as pages_site
 from fairchild.worker import Worker
-from tests.browser.shop import SLOW, fill, register
+from tests.browser.shop import HELD, SLOW, fill, register
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -66,6 +67,8 @@ def serve(
     client: Fairchild, jobs: dict[str, UUID | str]
 ) -> tuple[Site, waitress.server.BaseWSGIServer, threading.Thread]:
     """The pages under ``/a/b/fairchild``, on a port of its own."""
+    # Answers are shared for a moment only: tests look again and again at what they have just changed.
+    pages_site.LIVE_SECONDS = pages_site.SHELL_SECONDS = 0.05
     flask = Flask("site")
     flask.register_blueprint(create_blueprint(client), url_prefix="/a/b/fairchild")
     server = waitress.create_server(flask, host="127.0.0.1", port=0, threads=8)
@@ -85,6 +88,7 @@ def site(wanted: None, fairchild_server: str, fairchild_template: str) -> Iterat
             found, server, thread = serve(client, fill(client))
             yield found
             SLOW.set()
+            HELD.set()
             server.close()
             thread.join(5)
         client.disconnect()

@@ -12,6 +12,8 @@ from tests.support.eventually import eventually
 
 SLOW = threading.Event()
 """Set when the slow task may end."""
+HELD = threading.Event()
+"""Set when a held task may end."""
 EVIL = "\"'><script>window.hit=1</script><img src=x onerror=window.hit=1><svg onload=window.hit=1>"
 
 
@@ -36,6 +38,11 @@ def register(client: Fairchild) -> None:
     @client.task(name="shop.media.transcode", queue="media", timeout=600)
     def transcode(path: str) -> None:
         SLOW.wait(600)
+
+    @client.task(name="shop.media.hold", queue="media")
+    def hold(name: str) -> str:
+        HELD.wait(600)
+        return f"held {name}"
 
     @client.task(name="shop.reports.fetch_price", max_attempts=1)
     def fetch_price(symbol: str) -> float:

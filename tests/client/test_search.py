@@ -75,6 +75,8 @@ def test_each_condition_finds_what_it_says(app: App, jobs: dict[str, Job]) -> No
         f"parent:{bad}": set(),
         "ran<1h": {"bad", "good"},
         "waited:>1h": set(),
+        "due<2h": {"again", "later"},
+        "-state:retrying due:>30m": {"later"},
         "after:1h": set(jobs),
         "before:1h": set(),
         "after:2001-01-01 before:2001-01-02": set(),

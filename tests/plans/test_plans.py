@@ -31,6 +31,7 @@ from fairchild.db import (
     lease,
     notes,
     prune,
+    sample,
     settle,
     shape,
     stacks,
@@ -193,6 +194,14 @@ def test_the_last_runs_of_a_task_are_looked_for_among_the_newest_jobs(tuned: Lin
 
     assert indexes(nodes) == {PKEY}
     assert not scanned(nodes) & BIG
+
+
+def test_the_newest_jobs_are_sampled_by_the_primary_key_from_the_end(tuned: Link) -> None:
+    nodes = explain(tuned, sample.SAMPLE, {})
+
+    assert indexes(nodes) == {"fairchild_jobs_base_pkey"}
+    assert not scanned(nodes) & BIG
+    assert any(node.get("Scan Direction") == "Backward" for node in nodes)
 
 
 def test_stacks_are_kept_and_read_by_a_sessions_key_and_touch_no_job(tuned: Link) -> None:

@@ -508,10 +508,12 @@ def test_a_workflow_is_retried_and_cancelled(app: App, site: FlaskClient) -> Non
     ("typed", "leads_to"),
     [("jobs", "/ops/jobs"), ("System", "/ops/system"), ("queue a b", "/ops/queues/a%20b"),
      ("money", "/ops/queues/money"), (str(UUID(int=5)), f"/ops/jobs/{UUID(int=5)}"),
-     ("send", "/ops/jobs?q=send"), ("", "/ops/jobs")],
+     ("send", "/ops/jobs?q=send"), ("", "/ops/jobs"), ("mail.send", "/ops/tasks/mail.send")],
 )  # fmt: skip
 def test_jump_to(app: App, site: FlaskClient, typed: str, leads_to: str) -> None:
     app.client.enqueue("t", {}, queue="money")
+    app.task(name="mail.send")(lambda: None)
+    app.work()
     assert site.get("/ops/go", query_string={"to": typed}).location == leads_to
 
 

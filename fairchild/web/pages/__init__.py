@@ -8,12 +8,14 @@ from fairchild.client import Fairchild
 from fairchild.web.auth import Gate
 from fairchild.web.operations import Api
 from fairchild.web.pages import (
+    conditions,
     enqueue,
     errors,
     job,
     jobs,
     many,
     overview,
+    places,
     queues,
     reference,
     stacks,
@@ -27,6 +29,7 @@ from fairchild.web.pages.site import Site
 
 _PAGES = (
     overview, jobs, many, job, workflows, queues, workers, stacks, tasks, enqueue, errors, system, teaching, reference,
+    places, conditions,
 )  # fmt: skip
 
 

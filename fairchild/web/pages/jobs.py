@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from fairchild.client.client import Page
 from fairchild.errors import StoreError, TookTooLong
 from fairchild.job import Job
 from fairchild.rules.query import KEYS, Query, Term, parse
@@ -16,7 +17,7 @@ from fairchild.web import words
 from fairchild.web.bulk import RIGHTS
 from fairchild.web.filters import read_filter
 from fairchild.web.pages.many import CAP
-from fairchild.web.pages.site import MENU, Shown, Site
+from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 
 SIZES = (25, 50, 100)
@@ -25,12 +26,21 @@ TABS_SECONDS = 0.05
 WITHOUT_SECONDS = 0.25
 VIEWS = (
     ("failing now", "state:failed after:1h"),
-    ("retrying", "state:retrying"),
     ("slow now", "state:running ran:>1m"),
-    ("waited long", "state:available waited:>5m"),
-    ("due", "state:scheduled"),
-    ("last hour", "after:1h"),
+    ("stuck", "state:available waited:>5m"),
+    ("scheduled today", "state:scheduled due:<1d"),
 )
+MOST_IN_VIEW = 200
+
+
+class Seen(NamedTuple):
+    """What has come about since the reader's rows were made."""
+
+    new: int = 0
+    more: bool = False
+    """Of the new ones there are more than a page holds."""
+    cut: bool = False
+    """There are rows between the reader's first and last that were too many to look at."""
 
 
 def add_to(site: Site) -> None:
@@ -50,10 +60,6 @@ def add_to(site: Site) -> None:
                 return redirect(site.url("jobs", q=str(joined) or None, limit=request.args.get("limit")), 302)
         return Shown("jobs.html", {**_list(site, query), "add": add, "wrong": wrong})
 
-    @site.page("/go")
-    def page_go() -> AnyResponse:
-        return redirect(_place(site, request.args.get("to", "").strip()), 302)
-
 
 def _list(site: Site, query: Query | None) -> dict[str, Any]:
     """What the list shows of a query; None: it could not be read, and no job is shown."""
@@ -62,22 +68,28 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
     unread, query = query is None, query or Query()
     looked_at = query.bounded()
     before, after = _cursor("before"), _cursor("after")
+    live = "_live" in request.args
     jobs: list[Job] = []
-    more, slow = None, False
+    more, slow, seen = None, False, Seen()
     if not unread:
         try:
             page = site.fc.search(looked_at, limit=limit, cursor=after or before, newer=after is not None, short=True)
             jobs, more = page.jobs, page.cursor
+            top, last = _cursor("top"), _cursor("last")
+            if live and top and last:
+                jobs, seen = _in_view(site, looked_at, page, top, last)
         except TookTooLong:
+            if live:
+                raise  # the reader keeps what there is
             slow = True
     older = jobs[-1].id if jobs and (more or after) else None
     newer = jobs[0].id if jobs and (before or (after and more)) else None
     shell = site.shell()
-    part = "_live" in request.args
-    matching = _matching(site, looked_at, shell.counts) if jobs and not part else ""
+    matching = _matching(site, looked_at, shell.counts) if jobs and not live else ""
     return {
         "jobs": jobs,
         "unread": unread,
+        "seen": seen,
         "slow": slow,
         "shown": {job.id: arguments_of(site, job) for job in jobs},
         "tenants": any(job.tenant for job in jobs),
@@ -87,19 +99,43 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
         "chips": [{"text": str(term), "href": _link(site, query.without(term))} for term in query.terms],
         "windowed": str(looked_at.terms[-1]) if looked_at.windowed else "",
         "ever": _link(site, Query((*query.terms, *parse("after:all").terms))),
-        "without": [] if jobs or slow or part else _without(site, query),
+        "without": [] if jobs or slow or live else _without(site, query),
         "state": query.value("state"),
         "tab_all": _link(site, query.with_key("state", None)),
-        "tabs": [] if part else _tabs(site, query, shell.counts, matching, counted=not (unread or slow)),
+        "tabs": [] if live else _tabs(site, query, shell.counts, matching, counted=not (unread or slow)),
         "matching": matching,
         "limit": limit,
         "live": not (before or after or slow or unread),
         "older": site.here(before=older, after=None) if older else None,
         "newer": site.here(after=newer, before=None) if newer else None,
-        "views": VIEWS,
+        "views": [] if live else _views(site),
         "export": url_for(".export_jobs", q=str(looked_at)) if jobs else None,
-        "suggestions": _suggestions(site, shell.stats["queues"] if shell.stats else {}, jobs),
+        "suggestions": [] if live else _suggestions(site, shell.stats["queues"] if shell.stats else {}, jobs),
     }
+
+
+def _in_view(site: Site, query: Query, newest: Page, top: UUID, last: UUID) -> tuple[list[Job], Seen]:
+    """The rows from the reader's first to their last, though newer ones have come: those wait until they are wanted."""
+    new = sum(job.id > top for job in newest.jobs)
+    if not new and newest.jobs and newest.jobs[-1].id <= last:
+        return [job for job in newest.jobs if job.id >= last], Seen()
+    page = site.fc.search(query, limit=MOST_IN_VIEW, cursor=UUID(int=min(top.int + 1, 2**128 - 1)), short=True)
+    jobs = [job for job in page.jobs if job.id >= last]
+    return jobs, Seen(
+        new,
+        new == len(newest.jobs) and newest.cursor is not None,
+        page.cursor is not None and len(jobs) == len(page.jobs),
+    )
+
+
+def _views(site: Site) -> list[tuple[str, str]]:
+    """Filters to begin with."""
+    try:
+        deployed = site.known.deployed_at()
+    except StoreError:
+        deployed = None  # the time for this page may be spent
+    since = [] if deployed is None else [("since the last deploy", str(parse(f'after:"{deployed.isoformat()}"')))]
+    return [*VIEWS, *since]
 
 
 def _tabs(
@@ -169,7 +205,7 @@ def _suggestions(site: Site, queues: dict[str, Any], jobs: list[Job]) -> list[st
     there += dict.fromkeys(str(Term("task", (job.task,))) for job in jobs)
     there += dict.fromkeys(str(Term("tag", (tag,))) for job in jobs for tag in job.tags)
     there += dict.fromkeys(str(Term("tenant", (job.tenant,))) for job in jobs if job.tenant)
-    if site.gate.allows("payload:read"):
+    if site.gate.tells_messages():
         there += dict.fromkeys(f"args.{name}:" for job in jobs for name in job.args if name.isidentifier())
     return [*there[:80], *(f"{key}:" for key in KEYS if key not in ("args", "meta"))]
 
@@ -202,23 +238,3 @@ def _cursor(name: str) -> UUID | None:
         return UUID(text) if text else None
     except ValueError:
         raise Problem(422, f"{name} must be the id of a job") from None
-
-
-def _place(site: Site, text: str) -> str:
-    """Where a line typed into "Jump to" leads."""
-    pages = {name.lower(): page for page, name, _ in MENU}
-    if text.lower() in pages:
-        return site.url(pages[text.lower()])
-    kind, _, name = text.partition(" ")
-    if kind == "queue" and name:
-        return site.url("queue", name=name)
-    try:
-        wanted = UUID(text) if len(text) >= 32 else None
-    except ValueError:
-        wanted = None
-    if wanted is not None:
-        return site.url("job", id=wanted)
-    stats = site.shell().stats
-    if stats and text in stats["queues"]:
-        return site.url("queue", name=text)
-    return site.url("jobs", **({"q": text} if text else {}))

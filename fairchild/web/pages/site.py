@@ -35,6 +35,7 @@ from fairchild.web.auth import PUBLIC, SAFE_METHODS, Gate
 from fairchild.web.fragments import Shared, digest
 from fairchild.web.operations import READ_SECONDS, WRITE_SECONDS, Api
 from fairchild.web.pages.json_text import json_text
+from fairchild.web.pages.known import Known
 from fairchild.web.problems import Problem
 
 log = logging.getLogger("fairchild.web")
@@ -43,7 +44,7 @@ RIGHTS_SHOWN = (
     "jobs:retry", "jobs:cancel", "jobs:edit", "jobs:delete", "jobs:insert", "queues:pause", "workers:control",
     "payload:read",
 )  # fmt: skip
-_PASSING = ("_live", "did", "n", "at")
+_PASSING = ("_live", "top", "last", "did", "n", "at")
 """Parameters that no link takes along."""
 LIVE_SECONDS = 1.0
 SHELL_SECONDS = 2.0
@@ -75,6 +76,12 @@ MENU = (
 """(page, its name, the key after ``g`` that goes there)"""
 NOT_IN_USE = frozenset({"schedules", "limits", "tenants"})
 """Entries that are dimmed: their pages teach what is not in use."""
+
+_SECTIONS = {
+    "job": "jobs", "error": "errors", "workflow": "workflows", "queue": "queues", "worker": "workers",
+    "task": "tasks", "new": "tasks", "audit": "system", "reference": "system",
+}  # fmt: skip
+"""The entry of the menu that a page belongs to, where it is not its own."""
 
 DONE = {
     "retried": ("job retried", "jobs retried"),
@@ -146,6 +153,7 @@ class Site:
         self.gate = gate
         self.api = api
         self.assets = Assets()
+        self.known = Known(fc)
         self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS)
         self._shell: Shared[Shell] = Shared(SHELL_SECONDS, most=1)
         self._menu: Shared[tuple[dict[str, str], str]] = Shared(MENU_SECONDS, most=1)
@@ -164,7 +172,6 @@ class Site:
             here=self.here,
             now=self.now,
             allows=gate.allows,
-            endpoint=lambda: (request.endpoint or "").rpartition(".")[2],
             words=words,
             charts=charts,
             json_text=json_text,
@@ -341,7 +348,14 @@ class Site:
         toast = f"{words.number(number)} {DONE[did][number != 1]}" if did in DONE else TOLD.get(did)
         kind, _, name = request.args.get("at", "").partition("/")
         changed = (self.url(kind, **{_CHANGED[kind]: name}), f"Show {kind}") if kind in _CHANGED and name else None
-        return {"shell": self.shell(), "toast": toast, "changed": changed, "refused": _heard()}
+        at = (request.endpoint or "").rpartition(".")[2].removeprefix("page_")
+        return {
+            "shell": self.shell(),
+            "menu_at": _SECTIONS.get(at, at),
+            "toast": toast,
+            "changed": changed,
+            "refused": _heard(),
+        }
 
     def _whole(self, shown: Shown) -> Response:
         html = self.env.get_template(f"fairchild/{shown.template}").render({**self._common(), **shown.data})
@@ -358,10 +372,12 @@ class Site:
             shown = view(**values)
             if isinstance(shown, AnyResponse):
                 raise Problem(409, "this page has moved; load it again")
-            template = self.env.get_template(f"fairchild/{shown.template}")
-            block = template.blocks.get("live")
-            context = template.new_context({**self._common(), **shown.data})
-            html = "" if block is None else "".join(block(context))
+            template, base = (self.env.get_template(f"fairchild/{name}") for name in (shown.template, "base.html"))
+            data = {**self._common(), **shown.data}
+            html = ""
+            if "live" in template.blocks:
+                html = "".join(template.blocks["live"](template.new_context(data)))
+                html += "".join(base.blocks["rail"](base.new_context(data)))
             return html, digest(html), shown.status
 
         html, tag, status = self._live.get(key, make) if self.gate.shares else make()

@@ -1,14 +1,16 @@
 // Keeps a page fresh: asks for its fragments and swaps those that changed. Nothing moves under the reader.
-const EVERY = 2000, LATER = [2000, 4000, 8000, 30000];
+const EVERY = 2000, LATER = [2000, 4000, 8000, 30000], PATIENCE = 20000;
 const status = document.getElementById("live"), button = document.getElementById("pause");
-let etag = "", failures = 0, paused = false, timer = 0, asked = new Date(), held = null;
+let etag = "", failures = 0, paused = false, timer = 0, asked = new Date(), anew = false, afterwards = [];
 
-const fragments = () => document.querySelectorAll("main [data-live]");
+const living = () => document.querySelectorAll("main [data-live]");
+const list = () => document.querySelector("main [data-live=list]");
+const rowsOf = (box) => [...(box?.querySelectorAll("tbody tr[id]") || [])];
 
 function why() {
   if (paused) return "you paused it";
   if (document.hidden) return "hidden";
-  if (document.querySelector("dialog[open], .footbar details[open]")) return "something is open";
+  if (document.querySelector("dialog[open], .footbar details[open], [role=combobox][aria-expanded=true]")) return "something is open";
   if (document.querySelector("input[data-row]:checked")) return "rows are ticked";
   const chosen = getSelection();
   if (chosen && !chosen.isCollapsed && chosen.anchorNode && inLive(chosen.anchorNode)) return "text is selected";
@@ -25,39 +27,65 @@ function tell(how, text) {
   status.textContent = text;
 }
 
+// Nothing here changes any more.
+function end(text = "Not live") {
+  tell("still", text);
+  if (button) button.hidden = true;
+}
+
+// The fragments of this page; of a list, the rows between the first and the last that the reader has before them.
+function where() {
+  const url = new URL(location.href), rows = anew ? [] : rowsOf(list());
+  url.searchParams.set("_live", "1");
+  if (rows.length) {
+    url.searchParams.set("top", rows[0].id.slice(4));
+    url.searchParams.set("last", rows.at(-1).id.slice(4));
+  }
+  return url;
+}
+
 async function ask() {
   clearTimeout(timer);
-  if (!fragments().length) return tell("still", "Not live");
+  if (!living().length) return end();
   const reason = why();
   let wait = EVERY;
-  if (reason) tell("paused", reason === "hidden" ? "Paused" : "Paused: " + reason);
+  if (reason) tell("paused", "Paused: " + reason);
   else {
     try {
-      const url = new URL(location.href);
-      url.searchParams.set("_live", "1");
-      const answer = await fetch(url, { headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store" });
+      const answer = await fetch(where(), {
+        headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store", signal: AbortSignal.timeout(PATIENCE),
+      });
       if (answer.status === 200 && !answer.redirected) {
         const text = await answer.text();
         if (!why()) { etag = answer.headers.get("ETag") || ""; swap(new DOMParser().parseFromString(text, "text/html")); }
-      } else if (answer.status !== 304) throw new Error(String(answer.status));
+      } else if (answer.status === 404) return end("No longer there");
+      else if (answer.status !== 304) throw new Error(String(answer.status));
       failures = 0;
       asked = new Date();
+      if (!living().length) return end();
       tell("live", "Live · 2 s");
-    } catch (error) {
+    } catch {
       wait = LATER[Math.min(failures++, LATER.length - 1)];
       tell("late", "As of " + asked.toLocaleTimeString());
     }
   }
+  clearTimeout(timer);
   timer = setTimeout(ask, wait);
 }
 
+// A fragment that has come to its end is sent without data-live, and is asked for no more.
 function swap(fresh) {
-  for (const next of fresh.querySelectorAll("[data-live]")) {
+  for (const old of living()) if (!fresh.getElementById(old.id)) old.remove();
+  for (const next of fresh.querySelectorAll("div[id][data-hash]")) {
     const old = document.getElementById(next.id);
-    if (!old || old.dataset.hash === next.dataset.hash) continue;
-    if (old.dataset.live === "list") mergeRows(old, next); else replace(old, next);
+    if (!old) continue;
+    if (old.dataset.hash === next.dataset.hash) { if (!next.dataset.live) delete old.dataset.live; }
+    else if (old.dataset.live === "list" && !anew) mergeRows(old, next);
+    else replace(old, next);
   }
+  anew = false;
   document.dispatchEvent(new CustomEvent("fairchild:swap"));
+  for (const each of afterwards.splice(0)) each();
 }
 
 function replace(old, next) {
@@ -73,7 +101,10 @@ function replace(old, next) {
   [...node.querySelectorAll(".scroll, .dag, pre")].forEach((box, n) => {
     if (scrolled[n]) [box.scrollLeft, box.scrollTop] = scrolled[n];
   });
-  if (focused) node.querySelectorAll(focused[0])[focused[1]]?.focus({ preventScroll: true });
+  // Once the other modules have made of it what they do; what is gone leaves the focus to the row at its place.
+  if (focused) afterwards.push(() => {
+    (node.querySelectorAll(focused[0])[focused[1]] || node.querySelector("tr.at a"))?.focus({ preventScroll: true });
+  });
 }
 
 // How to find an element again after its fragment was swapped.
@@ -81,47 +112,55 @@ function mark(element) {
   if (element.id) return ["#" + CSS.escape(element.id), 0];
   const href = element.getAttribute("href"), name = element.tagName.toLowerCase();
   const selector = href ? `${name}[href="${CSS.escape(href)}"]` : name;
-  return [selector, [...element.closest("[data-live]").querySelectorAll(selector)].indexOf(element)];
+  return [selector, [...element.closest("[data-hash]").querySelectorAll(selector)].indexOf(element)];
 }
 
-// A list the reader is in: rows change where they stand, new ones wait behind a button, gone ones stay, dimmed.
+// A list the reader is in: rows change where they stand, new ones wait behind a button, those that have left the
+// filter stay, dimmed. The answer holds every row from the reader's first to their last, unless it was cut short.
 function mergeRows(old, next) {
-  const rows = new Map([...old.querySelectorAll("tbody tr[id]")].map((row) => [row.id, row]));
-  const coming = [...next.querySelectorAll("tbody tr[id]")];
-  if (!rows.size || !coming.length) return replace(old, next);
-  let added = 0;
+  const rows = new Map(rowsOf(old).map((row) => [row.id, row])), coming = rowsOf(next);
+  const said = next.querySelector("tbody, .empty");
+  if (!rows.size) return replace(old, next);
+  let added = Number(said?.dataset.new || 0);
   for (const row of coming) {
     const known = rows.get(row.id);
     if (!known) { added += 1; continue; }
     rows.delete(row.id);
-    known.classList.remove("muted");
+    leave(known, false);
     if (known.dataset.hash === row.dataset.hash) continue;
     const node = document.importNode(row, true), at = known.contains(document.activeElement);
     if (known.dataset.st !== row.dataset.st) node.classList.add("fresh");
-    if (known.classList.contains("at")) node.classList.add("at");
     known.replaceWith(node);
     if (at) node.querySelector("a, input")?.focus({ preventScroll: true });
   }
-  for (const row of rows.values()) row.classList.add("muted");
-  held = added ? next : null;
-  const pill = document.getElementById("news");
-  if (pill) {
-    pill.hidden = !added;
-    if (added) pill.textContent = added === 1 ? "1 new job" : `${added} new jobs`;
-  }
+  for (const row of rows.values())
+    if (said?.dataset.cut && row.id < coming.at(-1).id) row.remove(); else leave(row, true);
+  news(added, said?.dataset.more);
 }
 
-document.getElementById("news")?.addEventListener("click", (event) => {
-  const old = held && document.getElementById(held.id);
-  if (old) replace(old, held);
-  held = null;
-  event.currentTarget.hidden = true;
-});
+function leave(row, gone) {
+  row.classList.toggle("gone", gone);
+  if (gone) row.title = "No longer matches the filter"; else row.removeAttribute("title");
+}
 
+function news(count, more) {
+  const pill = document.getElementById("news"), text = count === 1 && !more ? "1 new job" : `${count}${more ? "+" : ""} new jobs`;
+  if (!pill) return;
+  pill.hidden = !count;
+  if (pill.textContent !== text) pill.textContent = text;
+}
+
+document.getElementById("news")?.addEventListener("click", () => {
+  anew = true;
+  etag = "";
+  news(0);
+  document.getElementById("main")?.focus({ preventScroll: true });
+  ask();
+});
 button?.addEventListener("click", () => {
   paused = !paused;
   button.setAttribute("aria-pressed", String(paused));
   ask();
 });
-document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); else clearTimeout(timer); });
-if (fragments().length) timer = setTimeout(ask, EVERY); else { tell("still", "Not live"); if (button) button.hidden = true; }
+document.addEventListener("visibilitychange", ask);
+if (living().length) timer = setTimeout(ask, EVERY); else end();

@@ -17,12 +17,27 @@ show();
 document.addEventListener("click", async (event) => {
   const button = event.target.closest?.("[data-copy]");
   if (!button) return;
-  const source = document.getElementById(button.dataset.copy), text = source ? source.textContent : button.dataset.copy;
   const said = button.textContent;
-  try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; }
-  catch { button.textContent = "Not allowed"; }
+  try { await navigator.clipboard.writeText(await whole(button)); button.textContent = "Copied"; }
+  catch { button.textContent = "Not copied"; }
   setTimeout(() => { button.textContent = said; }, 1500);
 });
+
+// Of what is too long to be shown whole, all that the link beside it leads to.
+async function whole(button) {
+  const source = document.getElementById(button.dataset.copy), link = button.parentElement.querySelector("a[download]");
+  if (!link) return source ? source.textContent : button.dataset.copy;
+  const answer = await fetch(link.href);
+  if (!answer.ok) throw new Error(String(answer.status));
+  return answer.text();
+}
+
+// What was done has been said: the address is that of the page again, to be reloaded, kept and sent to others.
+const address = new URL(location.href);
+if (address.searchParams.has("did")) {
+  for (const each of ["did", "n", "at"]) address.searchParams.delete(each);
+  history.replaceState(history.state, "", address);
+}
 
 // The menu of a phone closes when something else is touched.
 document.addEventListener("click", (event) => {

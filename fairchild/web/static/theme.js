@@ -1,5 +1,9 @@
-// Before the first paint: the chosen theme, and that scripts run.
+// Before the first paint: the chosen theme and height of rows, and that scripts run.
 (function (root) {
   root.classList.add("js");
-  try { var theme = localStorage.getItem("fairchild.theme"); if (theme) root.dataset.theme = theme; } catch (e) { /* private mode */ }
+  try {
+    var theme = localStorage.getItem("fairchild.theme"), rows = localStorage.getItem("fairchild.rows");
+    if (theme) root.dataset.theme = theme;
+    if (rows) root.dataset.rows = rows;
+  } catch (e) { /* private mode */ }
 })(document.documentElement);
