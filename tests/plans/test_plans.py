@@ -22,6 +22,7 @@ from fairchild.db import (
     browse,
     census,
     claim,
+    control,
     enqueue,
     finish,
     history,
@@ -29,6 +30,7 @@ from fairchild.db import (
     journal,
     lease,
     notes,
+    portions,
     prune,
     settle,
     shape,
@@ -437,6 +439,25 @@ def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
         nodes = explain(tuned, statement, params, {"most": "int", "limit": "int", "group": "bigint"})
         assert expected <= indexes(nodes), statement
         assert NAMES["jobs"] not in scanned(nodes), statement
+
+
+def test_retrying_a_workflow_reads_its_own_part_and_reaches_the_rest_by_keys(tuned: Link) -> None:
+    params = {"id": uuid7(), "ids": [uuid7() for _ in range(500)], "most": 500, "room": 1500, "all": True,
+              "before": "2026-01-01T00:00:00Z"}  # fmt: skip
+    kinds = {"before": "timestamptz", "all": "boolean", "room": "bigint"}
+    for statement, expected in (
+        (portions.LEFT, {"fairchild_jobs_by_workflow"}),
+        (portions.OURS, {"fairchild_jobs_by_workflow", PKEY}),
+        (portions.FREED, {"fairchild_jobs_by_workflow", "fairchild_edges_by_downstream", PKEY}),
+        (portions.COUNTS, {"fairchild_jobs_by_workflow", PKEY}),
+        (control.OWN_ENDS, {"fairchild_jobs_by_workflow"}),
+        (control.FAILED_WITH, {"fairchild_edges_pkey", PKEY}),
+        (control.LIVE_CHILDREN, {"fairchild_jobs_by_workflow", PKEY}),
+        (control.COUNT_UP, {"fairchild_edges_pkey", PKEY, "fairchild_waiting_pkey"}),
+    ):
+        nodes = explain(tuned, statement, params, kinds)
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & {NAMES["jobs"], NAMES["edges"], NAMES["ready"]}, statement
 
 
 @pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease, notes, journal, xcom])

@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild.errors import UsageError
 from fairchild.job import Job
 from fairchild.rules.query import Query, Term
 from fairchild.rules.shape import ROOT, Edge, Group, Shape
 from fairchild.web import charts, words
 from fairchild.web.graph import NODE_HEIGHT, NODE_WIDTH, Layout, layout
+from fairchild.web.pages import flow_actions
 from fairchild.web.pages.job import find
 from fairchild.web.pages.jobs import arguments_of
 from fairchild.web.pages.site import Shown, Site
-from fairchild.web.problems import Problem
 
 VIEWS = ("graph", "timeline", "list")
 DRAWER_ROWS = 30
@@ -76,24 +75,7 @@ def add_to(site: Site) -> None:
             return redirect(site.url("workflow", id=job.workflow_id), 302)
         return Shown("workflow.html", _shown(site, job))
 
-    @site.page("/workflows/<id>/retry", "jobs:retry", methods=("POST",))
-    def page_workflow_retry(id: str) -> AnyResponse:
-        root = find(site, id)
-        try:
-            retried = len(site.fc.workflows.get(root.id).retry())
-        except UsageError as error:
-            raise Problem(409, str(error)) from None
-        site.audit("workflows:retry", str(root.id), retried)
-        return site.done("retried", retried, "workflow", id=root.id)
-
-    @site.page("/workflows/<id>/cancel", "jobs:cancel", methods=("POST",))
-    def page_workflow_cancel(id: str) -> Shown | AnyResponse:
-        root = find(site, id)
-        if request.form.get("sure") != "1":
-            return _ask_to_cancel(site, root)
-        cancelled = site.fc.workflows.get(root.id).cancel("cancelled by hand")
-        site.audit("workflows:cancel", str(root.id), cancelled)
-        return site.done("cancelled", cancelled, "workflow", id=root.id)
+    flow_actions.add_to(site)
 
 
 def _shown(site: Site, root: Job) -> dict[str, Any]:
@@ -122,6 +104,7 @@ def _shown(site: Site, root: Job) -> dict[str, Any]:
         "shown": {job.id: arguments_of(site, job) for job in chosen_jobs},
         "chosen_all": site.url("jobs", q=f"workflow:{root.id} {Term('task', (chosen.task,))}") if chosen else "",
         "failed": counts.get("failed", 0),
+        "cancelled": counts.get("cancelled", 0),
         "open": shape.jobs - ended,
     }
 
@@ -227,28 +210,3 @@ def _tree(shape: Shape) -> list[tuple[int, Group, str]]:
             break
     ordered = sorted(shape.groups, key=lambda group: levels[group.key])
     return [(levels[group.key], group, words.worst(group.counts)) for group in ordered]
-
-
-def _ask_to_cancel(site: Site, root: Job) -> Shown:
-    counts = site.fc.insight.shape(root).counts
-    left = sum(n for state, n in counts.items() if state not in ("completed", "failed", "cancelled"))
-    if not left:
-        raise Problem(409, "all jobs of this workflow have ended already; nothing was changed")
-    return Shown(
-        "confirm.html",
-        {
-            "verb": "Cancel",
-            "what": f"what is left of {words.short_task(root.task)}",
-            "facts": [("Workflow", str(root.id)), *((state, words.number(n)) for state, n in counts.items())],
-            "possible": left,
-            "more": False,
-            "type_number": 0,
-            "dangerous": True,
-            "target": site.url("workflow_cancel", id=root.id),
-            "fields": [],
-            "back": site.url("workflow", id=root.id),
-            "back_name": "Workflow",
-            "wrong": "",
-            "going": "",
-        },
-    )
