@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from fairchild.db import insight, shape
+from fairchild.db import insight, shape, workflows
 from fairchild.db.insight import Coming, ErrorGroup, Server, TableFacts
+from fairchild.db.workflows import Some, Wanted
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
 
-__all__ = ["Coming", "ErrorGroup", "Insight", "Server", "TableFacts"]
+__all__ = ["Coming", "ErrorGroup", "Insight", "Listed", "Server", "Some", "TableFacts", "Wanted"]
+
+LOOK = 200
+LOOK_MOST = 1000
+"""Workflows that are looked at for one page of those that are wanted."""
+SOME_JOBS = 1000
+"""Jobs of each that are counted for a list."""
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
+
+
+class Listed(NamedTuple):
+    """A page of workflows, newest first: roots and some of their jobs; where it goes on, and from where it came."""
+
+    found: list[tuple[Job, Some]]
+    older: UUID | None
+    newer: UUID | None
+    looked_at: int
 
 
 class Insight:
@@ -70,6 +86,35 @@ class Insight:
             ((ROOT if each.source is None else str(each.source), samples[each.sample], each.called) for each in links),
             most,
         )
+
+    def workflows(self, wanted: Wanted, limit: int, start: UUID | None = None, *, newer: bool = False) -> Listed:
+        """Workflows older (or ``newer``) than ``start``, some hundred looked at for one page at most.
+
+        Where few pass, a page has less than ``limit``, and ``older`` or ``newer`` still leads on.
+        """
+        ids: list[UUID] = []
+        seen, place, more = 0, start, True
+        most = LOOK if wanted != Wanted() else limit + 1
+        while more and len(ids) <= limit and seen < LOOK_MOST:
+            stretch = self._client.ask(
+                lambda link, here=place: workflows.walk(link, wanted, here, most, newer=newer)  # type: ignore[misc]
+            )
+            seen, more = seen + len(stretch), len(stretch) == most
+            place = stretch[-1][0] if stretch else place
+            ids += [each for each, passes in stretch if passes]
+        if len(ids) > limit:
+            del ids[limit:]
+            place, more = ids[-1], True
+        further = place if more else None
+        back = start if not newer else None
+        ids = ids[::-1] if newer else ids
+        jobs = self._client._read(ids)
+        some = self._client.ask(lambda link: workflows.count_some(link, ids, SOME_JOBS))
+        found = [(jobs[each], some[each]) for each in ids if each in jobs]
+        first = ids[0] if ids else start
+        if newer:
+            return Listed(found, ids[-1] if ids else start, further, seen)
+        return Listed(found, further, first if back is not None else None, seen)
 
     def group_jobs(self, workflow: UUID, group: str, limit: int = 50) -> list[Job]:
         """Some jobs of one of ``shape()``'s groups, those that ended badly first; none of one that was folded."""

@@ -425,18 +425,27 @@ SEEN_ELSEWHERE = {
 
 
 def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
-    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50, "root": uuid7(), "group": 1, "limit": 5}
+    params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50, "root": uuid7(), "group": 1, "limit": 5,
+              "from": uuid7(), "floor": uuid7(), "name": "%t%", "task": "t", "tenant": None, "state": None}  # fmt: skip
     for statement, expected in (
         (census.COUNT_DESCENDANTS, {"fairchild_jobs_by_workflow"}),
         (workflows.LIST_WORKFLOWS, {"fairchild_jobs_by_workflow"}),
         (workflows.COUNT_STATES, {"fairchild_jobs_by_workflow"}),
         (workflows.ROOT_STATES, {PKEY}),
         (workflows.EDGES_INTO, {"fairchild_edges_by_downstream"}),
+        (workflows.WALK_OLDER, {"fairchild_jobs_by_workflow", PKEY}),
+        (workflows.WALK_NEWER, {"fairchild_jobs_by_workflow", PKEY}),
+        (workflows.COUNT_SOME, {"fairchild_jobs_by_workflow"}),
         (shape.GROUPS, {"fairchild_jobs_by_workflow"}),
         (shape.LINKS, {PKEY, "fairchild_edges_by_downstream"}),
         (shape.GROUP_JOBS, {"fairchild_jobs_by_workflow"}),
     ):
-        nodes = explain(tuned, statement, params, {"most": "int", "limit": "int", "group": "bigint"})
+        nodes = explain(
+            tuned,
+            statement,
+            params,
+            {"most": "int", "limit": "int", "group": "bigint", "from": "uuid", "floor": "uuid"},
+        )
         assert expected <= indexes(nodes), statement
         assert NAMES["jobs"] not in scanned(nodes), statement
 

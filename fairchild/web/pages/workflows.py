@@ -1,4 +1,4 @@
-"""Workflows: their list, and each as a graph of groups, a timeline or a list."""
+"""A workflow: as a graph of groups, a timeline or a list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fairchild.rules.query import Query, Term
 from fairchild.rules.shape import ROOT, Edge, Group, Shape
 from fairchild.web import charts, words
 from fairchild.web.graph import NODE_HEIGHT, NODE_WIDTH, Layout, layout
-from fairchild.web.pages import flow_actions
+from fairchild.web.pages import flow_actions, flow_list
 from fairchild.web.pages.job import find
 from fairchild.web.pages.jobs import arguments_of
 from fairchild.web.pages.site import Shown, Site
@@ -57,16 +57,7 @@ class Span(NamedTuple):
 
 
 def add_to(site: Site) -> None:
-    """Add the list, the page of a workflow, and what can be done to one."""
-
-    @site.page("/workflows")
-    def page_workflows() -> Shown:
-        cursor = request.args.get("before") or None
-        rows, older = site.fc.roots(limit=25, cursor=cursor)
-        return Shown(
-            "workflows.html",
-            {"workflows": rows, "older": site.here(before=older) if older else None, "live": cursor is None},
-        )
+    """Add the page of a workflow, their list, and what can be done to one."""
 
     @site.page("/workflows/<id>")
     def page_workflow(id: str) -> Shown | AnyResponse:
@@ -76,6 +67,7 @@ def add_to(site: Site) -> None:
         return Shown("workflow.html", _shown(site, job))
 
     flow_actions.add_to(site)
+    flow_list.add_to(site)
 
 
 def _shown(site: Site, root: Job) -> dict[str, Any]:
