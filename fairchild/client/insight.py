@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from fairchild.client.settings import Setting, settings
@@ -12,7 +12,7 @@ from fairchild.db import insight, marks, migrate, sample, shape, workflows
 from fairchild.db.insight import ERRORS_READ, Coming, ErrorGroup, Menu, PastRun, Server, TableFacts, Trouble
 from fairchild.db.marks import Mark
 from fairchild.db.sample import Sampled
-from fairchild.db.workflows import Relatives
+from fairchild.db.workflows import Relatives, Some, Wanted
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
 from fairchild.tasks import check_text
@@ -22,6 +22,7 @@ __all__ = [
     "Coming",
     "ErrorGroup",
     "Insight",
+    "Listed",
     "Mark",
     "Menu",
     "PastRun",
@@ -29,12 +30,29 @@ __all__ = [
     "Sampled",
     "Server",
     "Setting",
+    "Some",
     "TableFacts",
     "Trouble",
+    "Wanted",
 ]
+
+LOOK = 200
+LOOK_MOST = 1000
+"""Workflows that are looked at for one page of those that are wanted."""
+SOME_JOBS = 1000
+"""Jobs of each that are counted for a list."""
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
+
+
+class Listed(NamedTuple):
+    """A page of workflows, newest first: roots and some of their jobs; where it goes on, and from where it came."""
+
+    found: list[tuple[Job, Some]]
+    older: UUID | None
+    newer: UUID | None
+    looked_at: int
 
 
 class Insight:
@@ -140,6 +158,35 @@ class Insight:
             ((ROOT if each.source is None else str(each.source), samples[each.sample], each.called) for each in links),
             most,
         )
+
+    def workflows(self, wanted: Wanted, limit: int, start: UUID | None = None, *, newer: bool = False) -> Listed:
+        """Workflows older (or ``newer``) than ``start``, some hundred looked at for one page at most.
+
+        Where few pass, a page has less than ``limit``, and ``older`` or ``newer`` still leads on.
+        """
+        ids: list[UUID] = []
+        seen, place, more = 0, start, True
+        most = LOOK if wanted != Wanted() else limit + 1
+        while more and len(ids) <= limit and seen < LOOK_MOST:
+            stretch = self._client.ask(
+                lambda link, here=place: workflows.walk(link, wanted, here, most, newer=newer)  # type: ignore[misc]
+            )
+            seen, more = seen + len(stretch), len(stretch) == most
+            place = stretch[-1][0] if stretch else place
+            ids += [each for each, passes in stretch if passes]
+        if len(ids) > limit:
+            del ids[limit:]
+            place, more = ids[-1], True
+        further = place if more else None
+        back = start if not newer else None
+        ids = ids[::-1] if newer else ids
+        jobs = self._client._read(ids)
+        some = self._client.ask(lambda link: workflows.count_some(link, ids, SOME_JOBS))
+        found = [(jobs[each], some[each]) for each in ids if each in jobs]
+        first = ids[0] if ids else start
+        if newer:
+            return Listed(found, ids[-1] if ids else start, further, seen)
+        return Listed(found, further, first if back is not None else None, seen)
 
     def group_jobs(self, workflow: UUID, group: str, limit: int = 50) -> list[Job]:
         """Some jobs of one of ``shape()``'s groups, those that ended badly first; none of one that was folded."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from fairchild import context
+from fairchild import clock, context
 from fairchild.client.graph import parse_graph
-from fairchild.db import control, shape
+from fairchild.db import control, portions, shape
 from fairchild.db import workflows as store
 from fairchild.db.census import too_many
+from fairchild.db.connect import Link
 from fairchild.db.deadline import FAMILY_SECONDS, longer
+from fairchild.db.portions import Retriable, Scope
 from fairchild.errors import UnknownJob, UsageError
 from fairchild.future import Future
 from fairchild.ids import uuid7
@@ -24,6 +27,8 @@ from fairchild.tasks import Configured, Task, apply_options, check_text
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
+
+__all__ = ["Block", "Retriable", "Scope", "Workflow", "Workflows"]
 
 _PAGE = 1000
 
@@ -66,6 +71,11 @@ class Workflow:
             "ended": sum(states[state.value] for state in ENDED),
             "states": states,
         }
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of its jobs, with the root, are in which state."""
+        return self._client.ask(lambda link: store.count_states(link, [self.id]))[self.id]
 
     def jobs(self, state: JobState | str | None = None) -> Iterator[Job]:
         """All its jobs with the root, newest first; read a page at a time, however many there are."""
@@ -135,6 +145,45 @@ class Workflow:
             reopened = control.retry_workflow(link, self.id)
         self._client.wake_workers()
         return reopened
+
+    def retriable(self) -> Retriable:
+        """What a retry would run again: jobs that failed, that somebody cancelled, that were cancelled because of them.
+
+        Of the third at most that many, if not all of the others are run again.
+        """
+        return self._client.ask(lambda link: portions.count_retriable(link, self.id))
+
+    def cancel_within(self, seconds: float, reason: str, done: Callable[[int], None]) -> bool:
+        """Cancel for about ``seconds``, a portion at a time; whether all have been. Repeat it until they have.
+
+        ``done`` is told how many jobs each portion has reached, so that it is known if this is broken off.
+        """
+        check_text("reason", reason)
+        return self._for(seconds, lambda link: portions.cancel_portions(link, self.id, reason), done)
+
+    def retry_within(self, seconds: float, scope: Scope, before: datetime, done: Callable[[int], None]) -> bool:
+        """Run again for about ``seconds`` what ended badly before then, as ``cancel_within``.
+
+        ``scope``: "failed", what failed and was cancelled because of it, or "all", also what somebody cancelled. Who
+        repeats it gives the same ``before``, or what fails again meanwhile would be retried with it. Raises UsageError
+        while such jobs cannot run again.
+        """
+        return self._for(seconds, lambda link: portions.retry_portions(link, self.id, scope, before), done)
+
+    def _for(self, seconds: float, portions_of: Callable[[Link], Iterator[int]], done: Callable[[int], None]) -> bool:
+        end, reached = clock.now() + seconds, 0
+        with self._client.database.link() as link:
+            for number in portions_of(link):
+                reached += number
+                done(number)
+                if number:
+                    self._client.jobs_ended()
+                    self._client.wake_workers()
+                if reached and clock.now() >= end:
+                    break
+            else:
+                return True
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """``{id, name, state, reason, inserted_at, ended_at, progress}`` in JSON's own types."""

@@ -189,29 +189,32 @@ SELECT id, state, composed IS TRUE FROM {jobs}
  WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE""",
 )
 # What a workflow's failure began with: jobs that ended badly by themselves, and those who ended so by a person's hand.
-# ``ran``: its own function need not run again, since all that was cancelled is that it waited for its children.
-OWN_ENDS = Sql(
-    "own_ends",
-    """
-SELECT j.id, j.parent_id, j.state,
-       j.composed IS TRUE OR (j.state = 'cancelled' AND EXISTS (
-         SELECT FROM {jobs} c WHERE c.workflow_id = j.workflow_id AND c.parent_id = j.id AND c.parent_id IS NOT NULL
-            AND c.inserted_at >= j.attempted_at))
-  FROM {jobs} j
- WHERE (j.id = %(id)s::uuid OR (j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL))
-   AND j.state IN ('failed', 'cancelled') AND j.reason NOT IN ('child_failed', 'upstream_failed')
- ORDER BY j.depth DESC, j.id""",
-)
+# ``ran``: its own function need not run again, since all that was cancelled is that it waited for its children. When
+# each parent called last is found for all of them at once: looked up for each job, where one parent has most of the
+# jobs, PostgreSQL reads the table for each.
+ENDS = """
+WITH last AS MATERIALIZED (
+  SELECT parent_id, max(inserted_at) AS at FROM {jobs}
+   WHERE workflow_id = %(id)s::uuid AND parent_id IS NOT NULL GROUP BY parent_id),
+ends AS MATERIALIZED (
+  SELECT j.id, j.parent_id, j.state, j.depth, j.ended_at,
+         j.composed IS TRUE OR (j.state = 'cancelled' AND coalesce(l.at >= j.attempted_at, false)) AS ran
+    FROM {jobs} j LEFT JOIN last l ON l.parent_id = j.id
+   WHERE (j.id = %(id)s::uuid OR (j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL))
+     AND j.state IN ('failed', 'cancelled') AND j.reason NOT IN ('child_failed', 'upstream_failed'))"""
+OWN_ENDS = Sql("own_ends", ENDS + " SELECT id, parent_id, state, ran FROM ends ORDER BY depth DESC, id")
 COMPOSED = Sql("composed", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND composed")
 # Jobs that ended badly because one of these did; with those whose own function had run before and only returned the
 # other's value. Index fairchild_edges_pkey.
 FAILED_WITH = Sql(
     "failed_with",
     """
-SELECT DISTINCT j.id, j.state = 'failed' AND j.value_refs IS NOT NULL
-  FROM {edges} e JOIN {jobs} j ON j.id = e.downstream
- WHERE e.upstream = ANY(%(ids)s::uuid[]) AND e.policy = 'need'
-   AND j.state IN ('cancelled', 'failed') AND j.reason = 'upstream_failed'""",
+SELECT DISTINCT id, had_run FROM (
+  SELECT j.id, j.state = 'failed' AND j.value_refs IS NOT NULL AS had_run
+    FROM unnest(%(ids)s::uuid[]) AS u(id)
+   CROSS JOIN LATERAL (SELECT downstream FROM {edges} WHERE upstream = u.id AND policy = 'need' OFFSET 0) e
+   CROSS JOIN LATERAL (SELECT id, state, reason, value_refs FROM {jobs} WHERE id = e.downstream OFFSET 0) j
+   WHERE j.state IN ('cancelled', 'failed') AND j.reason = 'upstream_failed' LIMIT %(room)s::bigint) found""",
 )
 PARENTS = Sql(
     "parents",
@@ -224,8 +227,10 @@ SELECT DISTINCT p.id, p.state, p.reason, w.job_id IS NOT NULL AND w.ran,
 LIVE_CHILDREN = Sql(
     "live_children",
     """
-SELECT DISTINCT p.id FROM {jobs} p JOIN {jobs} c ON c.workflow_id = p.workflow_id AND c.parent_id = p.id
- WHERE p.id = ANY(%(ids)s::uuid[]) AND c.parent_id IS NOT NULL AND c.state = 'pending'
+WITH p AS MATERIALIZED (
+  SELECT id, workflow_id, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND attempted_at IS NOT NULL)
+SELECT DISTINCT p.id FROM p JOIN {jobs} c ON c.workflow_id = p.workflow_id AND c.parent_id = p.id
+ WHERE c.parent_id IS NOT NULL AND c.state = 'pending'
    AND (p.state = 'completed'
      OR (SELECT true FROM {journal} g WHERE g.ref = c.id AND g.job_id = p.id LIMIT 1) IS NULL)""",
 )
@@ -276,6 +281,33 @@ WAITING_FOR = Sql(
     """
 SELECT DISTINCT w.job_id FROM {edges} e JOIN {waiting} w ON w.job_id = e.downstream
  WHERE e.upstream = ANY(%(ids)s::uuid[])""",
+)
+# Of jobs that wait, for whom some that they had seen end are open again: that many more, instead of counting all that
+# they wait for anew. A parent counts the children of its last run, or those in its journal. Who is suspended counts by
+# other rules. Indexes fairchild_edges_pkey and fairchild_waiting_pkey.
+COUNT_UP = Sql(
+    "count_up",
+    """
+WITH more AS MATERIALIZED (
+  SELECT job_id, sum(deps)::int AS deps, sum(children)::int AS children FROM (
+    SELECT e.downstream AS job_id, 1 AS deps, 0 AS children
+      FROM unnest(%(ids)s::uuid[]) AS u(id)
+     CROSS JOIN LATERAL (SELECT downstream FROM {edges} WHERE upstream = u.id OFFSET 0) e
+    UNION ALL
+    SELECT c.parent_id, 0, 1
+      FROM unnest(%(ids)s::uuid[]) AS u(id)
+     CROSS JOIN LATERAL (SELECT id, parent_id, inserted_at FROM {jobs} WHERE id = u.id OFFSET 0) c
+     CROSS JOIN LATERAL (SELECT attempted_at FROM {jobs} WHERE id = c.parent_id OFFSET 0) p
+     WHERE c.inserted_at >= p.attempted_at OR (
+       SELECT true FROM {journal} g WHERE g.ref = c.id AND g.job_id = c.parent_id AND g.kind = 'call' LIMIT 1)) seen
+   WHERE job_id NOT IN (SELECT unnest(%(ids)s::uuid[])) GROUP BY job_id)
+UPDATE {waiting} w
+   SET deps = w.deps + m.deps, children = CASE WHEN w.ran THEN w.children + m.children ELSE w.children END,
+       failed_child = CASE WHEN w.failed_child = ANY(%(ids)s::uuid[]) THEN NULL ELSE w.failed_child END,
+       failed_dep = CASE WHEN w.failed_dep = ANY(%(ids)s::uuid[]) THEN NULL ELSE w.failed_dep END,
+       settle = NOT w.ran AND w.settle AND (w.failed_dep = ANY(%(ids)s::uuid[])) IS NOT TRUE
+  FROM more m WHERE w.job_id = m.job_id AND w.job_id = ANY(ARRAY(SELECT job_id FROM more)) AND w.wake IS NULL
+RETURNING w.job_id""",
 )
 # All of them go to waiting, from where the count that follows takes those that wait for nothing. ``ran``: jobs whose
 # own function is not to run again; they keep what it returned.
@@ -353,7 +385,7 @@ def cancel_pages(link: Link, ids: Iterable[UUID], reason: str) -> Iterator[tuple
     roots = [row[0] for row in link.rows(ROOTS, {"ids": given})]
     still = _without(roots, running)
     for start in range(0, len(still), PAGE):
-        yield again(link, lambda start=start: _cancel_page(link, still[start : start + PAGE], reason))  # type: ignore[misc]
+        yield again(link, lambda start=start: cancel_page(link, still[start : start + PAGE], reason))  # type: ignore[misc]
     for statement, starts in ((WHOLE, roots), (FAMILY, _without(given, roots))):
         idle, size = 0, PAGE
         while starts and idle < _ROUNDS:
@@ -363,12 +395,12 @@ def cancel_pages(link: Link, ids: Iterable[UUID], reason: str) -> Iterator[tuple
             if len(page) == size:  # a page is looked for among all of the family, so a large family has large pages
                 size = min(2 * size, 8 * PAGE)
             # Locks are taken as workers take them: claims first.
-            done, running = again(link, lambda page=page: _cancel_page(link, page, reason))  # type: ignore[misc]
+            done, running = again(link, lambda page=page: cancel_page(link, page, reason))  # type: ignore[misc]
             idle = 0 if done or running else idle + 1  # those that were in no place are between two, or others' to end
             yield done, running
 
 
-def _cancel_page(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID]]:
+def cancel_page(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID]]:
     """Cancel what can be found: (cancelled, asked to stop)."""
     with link.atomic():
         running = _ask_running(link, ids, reason)
@@ -457,7 +489,7 @@ def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:
     for root in roots:  # there is no function to run again, only what it waits for
         retry_workflow(link, root)
     others = _without(wanted, roots)
-    return [*roots, *(again(link, lambda: _retry(link, others)) if others else ())]
+    return [*roots, *(again(link, lambda: reopen(link, others)) if others else ())]
 
 
 def retry_workflow(link: Link, root: UUID) -> list[UUID]:
@@ -478,12 +510,15 @@ def retry_workflow(link: Link, root: UUID) -> list[UUID]:
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
         kept = {job_id for job_id in batch if wanted[job_id]}
-        reopened += again(link, lambda batch=batch, kept=kept: _retry(link, batch, kept))  # type: ignore[misc]
+        reopened += again(link, lambda batch=batch, kept=kept: reopen(link, batch, kept))  # type: ignore[misc]
     return reopened
 
 
-def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -> list[UUID]:
-    """Reopen jobs and what ended because of them; the function of those in ``keep`` is not run again."""
+def reopen(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset(), room: int | None = None) -> list[UUID]:
+    """Reopen jobs and what ended because of them; the function of those in ``keep`` is not run again.
+
+    ``room``: how many of those that needed a value of others come along; the rest stays for who comes after.
+    """
     with link.atomic():
         asked = [row[0] for row in link.rows(LOCK_JOBS, {"ids": ids}) if row[1] != "pending"]
         if not asked:
@@ -494,7 +529,7 @@ def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -
         waiting: list[UUID] = []
         while True:
             along = _cancelled_with(link, asked)
-            others = {**dict.fromkeys(along, False), **_ended_because_of(link, [*asked, *along])}
+            others = {**dict.fromkeys(along, False), **_ended_because_of(link, [*asked, *along], room)}
             everything = list({*asked, *others})
             new = {*(row[0] for row in link.rows(WAITING_FOR, {"ids": everything})), *everything} - looked_at
             if not new:
@@ -515,7 +550,8 @@ def _retry(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset()) -
         reopened = [row[0] for row in link.rows(REOPEN, {"ids": everything, "ran": list(ran)})]
         link.rows(AMEND, {"ids": anew})
         downstream = [row[0] for row in link.rows(WAITING_FOR, {"ids": reopened})]
-        settle(link, recount(link, list({*everything, *downstream})))  # also parents that another retry has reopened
+        counted = {row[0] for row in link.rows(COUNT_UP, {"ids": reopened})}
+        settle(link, recount(link, list({*everything, *downstream} - counted)))
         link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
     return asked
 
@@ -530,17 +566,19 @@ def _cancelled_with(link: Link, ids: list[UUID]) -> list[UUID]:
     return _without(list(found), ids)
 
 
-def _ended_because_of(link: Link, ids: list[UUID]) -> dict[UUID, bool]:
+def _ended_because_of(link: Link, ids: list[UUID], room: int | None = None) -> dict[UUID, bool]:
     """What ended badly because of these jobs, directly or not, and parents that wait; whether its function had run.
 
-    Along edges to those who needed a value, and up to parents, whose own dependents failed with them.
+    Along edges to those who needed a value, and up to parents, whose own dependents failed with them. Of the first at
+    most ``room``.
     """
     given = set(ids)
     found: dict[UUID, bool] = {}
     edge = list(ids)
     while edge:
         step: list[UUID] = []
-        for job_id, ran in link.rows(FAILED_WITH, {"ids": edge}):
+        left = None if room is None else room - len(found)
+        for job_id, ran in link.rows(FAILED_WITH, {"ids": edge, "room": left}) if left is None or left > 0 else ():
             if job_id not in found and job_id not in given:
                 found[job_id] = ran
                 step.append(job_id)

@@ -22,6 +22,45 @@ WITH RECURSIVE w AS (
 SELECT id FROM w WHERE id IS NOT NULL""",
 )
 
+# The list of workflows, a stretch of it, from one on back or forth, and which of them pass. The same steps, and of each
+# root its primary key. Who asks bounds how many are looked at: what few have in common is not found at once.
+_WALK = """
+WITH RECURSIVE w AS (
+  (SELECT workflow_id AS id, 1 AS n FROM {{jobs}}
+    WHERE parent_id IS NOT NULL AND workflow_id {0} %(from)s::uuid AND workflow_id >= %(floor)s::uuid
+    ORDER BY workflow_id {1} LIMIT 1)
+  UNION ALL
+  SELECT (SELECT workflow_id FROM {{jobs}}
+           WHERE parent_id IS NOT NULL AND workflow_id {0} w.id AND workflow_id >= %(floor)s::uuid
+           ORDER BY workflow_id {1} LIMIT 1), w.n + 1
+    FROM w WHERE w.id IS NOT NULL AND w.n < %(most)s)
+SELECT w.id,
+       v.id IS NOT NULL AND v.task ILIKE coalesce(%(name)s::text, '%%') AND v.task = coalesce(%(task)s::text, v.task)
+         AND v.tenant = coalesce(%(tenant)s::text, v.tenant) AND v.state = coalesce(%(state)s::text, v.state)
+  FROM w LEFT JOIN LATERAL (SELECT id, task, tenant, state FROM {{view}} WHERE id = w.id OFFSET 0) v ON true
+ WHERE w.id IS NOT NULL ORDER BY w.n"""
+WALK_OLDER = Sql("walk_older_workflows", _WALK.format("<", "DESC"))
+WALK_NEWER = Sql("walk_newer_workflows", _WALK.format(">", "ASC"))
+# The same list: of each workflow so many jobs as are looked at, not all.
+COUNT_SOME = Sql(
+    "count_some",
+    """
+SELECT w.id, j.state, count(*), max(j.depth)
+  FROM unnest(%(ids)s::uuid[]) AS w(id)
+ CROSS JOIN LATERAL (
+   SELECT CASE WHEN b.state <> 'pending' THEN b.state
+               WHEN c.job_id IS NOT NULL THEN 'running'
+               WHEN d.job_id IS NOT NULL THEN CASE WHEN b.attempt > 0 THEN 'retrying' ELSE 'scheduled' END
+               WHEN q.job_id IS NOT NULL THEN 'waiting'
+               ELSE 'available' END AS state, b.depth
+     FROM (SELECT id, state, attempt, depth FROM {jobs}
+            WHERE workflow_id = w.id AND parent_id IS NOT NULL LIMIT %(most)s::bigint) b
+     LEFT JOIN {claims} c ON c.job_id = b.id
+     LEFT JOIN {due} d ON d.job_id = b.id
+     LEFT JOIN {waiting} q ON q.job_id = b.id) j
+ GROUP BY w.id, j.state""",
+)
+
 # Somebody looks at a workflow. Reads its part of fairchild_jobs_by_workflow, then the small tables by job id.
 COUNT_STATES = Sql(
     "count_states",
@@ -80,6 +119,45 @@ def list_workflows(link: Link, before: UUID | None, most: int) -> list[UUID]:
     """Ids of workflows of more than one job, newest first: those before ``before``, at most ``most``."""
     rows = link.rows(LIST_WORKFLOWS, {"before": _NEWEST if before is None else before, "most": most})
     return [row[0] for row in rows]
+
+
+class Wanted(NamedTuple):
+    """Which workflows: all that have these, where they are not None. ``name`` is a part of the root's task."""
+
+    name: str | None = None
+    task: str | None = None
+    tenant: str | None = None
+    state: str | None = None
+    since: UUID = UUID(int=0)
+    """Those of this id and later."""
+
+
+class Some(NamedTuple):
+    """Jobs of a workflow by state, of all or of as many as were looked at, and how deep they go."""
+
+    counts: dict[str, int]
+    depth: int
+    capped: bool
+
+
+def walk(link: Link, wanted: Wanted, start: UUID | None, most: int, *, newer: bool) -> list[tuple[UUID, bool]]:
+    """The next ``most`` workflows from ``start`` on, back or forth, and whether each is wanted."""
+    escape = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
+    params = {
+        "from": _NEWEST if start is None else start, "floor": wanted.since, "most": most, "task": wanted.task,
+        "name": None if wanted.name is None else f"%{wanted.name.translate(escape)}%", "tenant": wanted.tenant,
+        "state": wanted.state,
+    }  # fmt: skip
+    return [(row[0], row[1]) for row in link.rows(WALK_NEWER if newer else WALK_OLDER, params)]
+
+
+def count_some(link: Link, ids: list[UUID], most: int) -> dict[UUID, Some]:
+    """How many jobs below each root are in which state: of at most ``most`` of each."""
+    found = {each: Some({}, 0, capped=False) for each in ids}
+    for root, state, number, depth in link.rows(COUNT_SOME, {"ids": ids, "most": most}):
+        found[root].counts[state] = int(number)
+        found[root] = found[root]._replace(depth=max(found[root].depth, depth))
+    return {root: some._replace(capped=sum(some.counts.values()) >= most) for root, some in found.items()}
 
 
 def count_states(link: Link, ids: list[UUID], *, roots: bool = True) -> dict[UUID, dict[str, int]]:

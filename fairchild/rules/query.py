@@ -295,6 +295,16 @@ def _moment(name: str, value: str) -> datetime | timedelta | str:
         raise UsageError(f"{name}: {value!r} is out of range") from None
 
 
+def moment_before(text: str, now: datetime) -> datetime:
+    """The time that ``2h`` (two hours ago) or a date means. Raises UsageError for what is neither."""
+    found = _moment("after", text)
+    if isinstance(found, timedelta):
+        return now - found
+    if isinstance(found, datetime):
+        return found
+    raise UsageError(f"after: {text!r} is no time; write 2h for two hours ago, or 2026-07-01T12:00")
+
+
 _KINDS: dict[str, tuple[Callable[[str, str], Value], bool]] = {
     "id": (_id, False),
     "state": (_state, False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from fairchild.client import Fairchild
 from fairchild.client.client import MAX_OFFSET, Page
 from fairchild.client.insight import ErrorGroup
-from fairchild.client.workflows import Workflow
+from fairchild.client.workflows import Scope, Workflow
 from fairchild.errors import (
     ArgumentProblems,
     NotSerializable,
@@ -30,8 +30,8 @@ from fairchild.rules.fingerprint import FINGERPRINT, without_details
 from fairchild.rules.query import MAX_TEXT
 from fairchild.web import openapi, shapes
 from fairchild.web.auth import PUBLIC, VIEW, Gate
+from fairchild.web.bulk import ACTION_SECONDS, bulk_change, fits, in_batches
 from fairchild.web.bulk import RIGHTS as BULK_RIGHTS
-from fairchild.web.bulk import bulk_change, fits, in_batches
 from fairchild.web.downloads import Part, download
 from fairchild.web.filters import read_filter
 from fairchild.web.operations import MAX_LIMIT, READ_SECONDS, Api, Schema, as_json, as_text, invalid, read_id
@@ -94,6 +94,14 @@ REASON: Schema = {
 }
 WHERE_TO: dict[str, Schema] = {"queue": NAME, "priority": {"type": "integer", "minimum": 0, "maximum": 9}}
 MOVE: Schema = {"type": "object", "additionalProperties": False, "properties": WHERE_TO}
+RETRY: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "scope": {"type": "string", "enum": ["failed", "all"]},
+        "before": {"type": "string", "format": "date-time"},
+    },
+}
 BULK: Schema = {
     "type": "object",
     "required": ["action"],
@@ -573,24 +581,60 @@ def _workflows(api: Api) -> None:
         body_optional=True,
         refusals=(404,),
         answer=shapes.CHANGED,
+        also={202: shapes.CHANGED},
     )
     def cancel_workflow(id: str, body: dict[str, Any]) -> Any:
-        """Cancel all jobs of a workflow that have not ended."""
+        """Cancel what has not ended in a workflow, for about a second; 202 with ``more``: ask again for the rest."""
         workflow = existing(id)
-        changed = workflow.cancel(body.get("reason", "cancelled"))
-        api.note("cancel workflow", workflow.id, changed)
-        return {"id": str(workflow.id), "changed": changed}
+        reason = body.get("reason", "cancelled")
+        return changed(workflow, "cancel", lambda done: workflow.cancel_within(ACTION_SECONDS, reason, done))
 
-    @api.add("POST", "/api/workflows/{id}/retry", "jobs:retry", refusals=(404, 409), answer=shapes.CHANGED)
-    def retry_workflow(id: str) -> Any:
-        """Run again what failed, and what was cancelled because of it; what completed is kept."""
+    @api.add(
+        "POST",
+        "/api/workflows/{id}/retry",
+        "jobs:retry",
+        body=RETRY,
+        body_optional=True,
+        refusals=(404, 409),
+        answer=shapes.RETRIED,
+        also={202: shapes.RETRIED},
+    )
+    def retry_workflow(id: str, body: dict[str, Any]) -> Any:
+        """Run again what failed, and what was cancelled because of it, for about a second; what completed is kept.
+
+        202, ``more``: ask again with the ``scope`` and ``before`` of the answer. ``scope`` "all" is also what somebody
+        cancelled: without one, if all was cancelled or nothing failed.
+        """
         workflow = existing(id)
+        found = workflow.retriable()
+        scope: Scope = body.get("scope") or ("all" if found.whole else "failed")
+        before = moment_of(body["before"]) if "before" in body else found.at
+        answer, status = changed(
+            workflow, "retry", lambda done: workflow.retry_within(ACTION_SECONDS, scope, before, done)
+        )
+        return {**answer, "scope": scope, "before": before}, status
+
+    def changed(
+        workflow: Workflow, action: str, run: Callable[[Callable[[int], None]], bool]
+    ) -> tuple[dict[str, Any], int]:
+        """As much as a request may do; it is noted even if it is broken off."""
+        done: list[int] = []
         try:
-            reopened = workflow.retry()
+            over = run(done.append)
         except UsageError as error:
-            raise Problem(409, str(error)) from None
-        api.note("retry workflow", workflow.id, len(reopened))
-        return {"id": str(workflow.id), "changed": len(reopened)}
+            if not sum(done):
+                raise Problem(409, str(error)) from None
+            over = False
+        finally:
+            if sum(done):
+                api.note(f"{action} workflow", workflow.id, sum(done))
+        return {"id": str(workflow.id), "changed": sum(done), "more": not over}, 200 if over else 202
+
+
+def moment_of(text: str) -> datetime:
+    """A time of a body; one that does not say its zone is UTC."""
+    found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
 
 
 def _shown_family(gate: Gate, family: dict[str, Any]) -> dict[str, Any]:

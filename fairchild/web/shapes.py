@@ -93,7 +93,8 @@ WORKERS = shape(workers=many(named("Worker")))
 WORKFLOWS = shape(workflows=many(shape(root=named("Job"), **_PROGRESS)), cursor=or_null(ID))
 WORKFLOW = shape(id=ID, root=named("Job"), **_FAMILY)
 MUTED = shape(fingerprint=TEXT, muted=FLAG)
-CHANGED = shape(id=ID, changed=COUNT)
+CHANGED = shape(id=ID, changed=COUNT, more=FLAG)
+RETRIED = shape(id=ID, changed=COUNT, more=FLAG, scope=TEXT, before=TIME)
 
 NAMED: dict[str, Schema] = {
     "Job": shape(

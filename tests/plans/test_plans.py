@@ -30,6 +30,7 @@ from fairchild.db import (
     journal,
     lease,
     notes,
+    portions,
     prune,
     sample,
     settle,
@@ -461,7 +462,8 @@ SEEN_ELSEWHERE = {
 
 def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
     params = {"id": uuid7(), "ids": [uuid7()], "before": uuid7(), "most": 50, "root": uuid7(), "group": 1, "limit": 5,
-              "after": uuid7()}  # fmt: skip
+              "after": uuid7(), "from": uuid7(), "floor": uuid7(), "name": "%t%", "task": "t", "tenant": None,
+              "state": None}  # fmt: skip
     for statement, expected in (
         (census.COUNT_DESCENDANTS, {"fairchild_jobs_by_workflow"}),
         (workflows.LIST_WORKFLOWS, {"fairchild_jobs_by_workflow"}),
@@ -471,13 +473,40 @@ def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
         (workflows.LIST_UPSTREAMS, {"fairchild_edges_by_downstream"}),
         (workflows.LIST_DOWNSTREAMS, {"fairchild_edges_pkey"}),
         (workflows.COUNT_RELATIVES, {"fairchild_edges_pkey", "fairchild_waiting_pkey"}),
+        (workflows.WALK_OLDER, {"fairchild_jobs_by_workflow", PKEY}),
+        (workflows.WALK_NEWER, {"fairchild_jobs_by_workflow", PKEY}),
+        (workflows.COUNT_SOME, {"fairchild_jobs_by_workflow"}),
         (shape.GROUPS, {"fairchild_jobs_by_workflow"}),
         (shape.LINKS, {PKEY, "fairchild_edges_by_downstream"}),
         (shape.GROUP_JOBS, {"fairchild_jobs_by_workflow"}),
     ):
-        nodes = explain(tuned, statement, params, {"most": "int", "limit": "int", "group": "bigint"})
+        nodes = explain(
+            tuned,
+            statement,
+            params,
+            {"most": "int", "limit": "int", "group": "bigint", "from": "uuid", "floor": "uuid"},
+        )
         assert expected <= indexes(nodes), statement
         assert NAMES["jobs"] not in scanned(nodes), statement
+
+
+def test_retrying_a_workflow_reads_its_own_part_and_reaches_the_rest_by_keys(tuned: Link) -> None:
+    params = {"id": uuid7(), "ids": [uuid7() for _ in range(500)], "most": 500, "room": 1500, "all": True,
+              "before": "2026-01-01T00:00:00Z"}  # fmt: skip
+    kinds = {"before": "timestamptz", "all": "boolean", "room": "bigint"}
+    for statement, expected in (
+        (portions.LEFT, {"fairchild_jobs_by_workflow"}),
+        (portions.OURS, {"fairchild_jobs_by_workflow", PKEY}),
+        (portions.FREED, {"fairchild_jobs_by_workflow", "fairchild_edges_by_downstream", PKEY}),
+        (portions.COUNTS, {"fairchild_jobs_by_workflow", PKEY}),
+        (control.OWN_ENDS, {"fairchild_jobs_by_workflow"}),
+        (control.FAILED_WITH, {"fairchild_edges_pkey", PKEY}),
+        (control.LIVE_CHILDREN, {"fairchild_jobs_by_workflow", PKEY}),
+        (control.COUNT_UP, {"fairchild_edges_pkey", PKEY, "fairchild_waiting_pkey"}),
+    ):
+        nodes = explain(tuned, statement, params, kinds)
+        assert expected <= indexes(nodes), statement
+        assert not scanned(nodes) & {NAMES["jobs"], NAMES["edges"], NAMES["ready"]}, statement
 
 
 @pytest.mark.parametrize("module", [census, claim, enqueue, finish, settle, lease, notes, journal, xcom])

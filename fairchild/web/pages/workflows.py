@@ -1,4 +1,4 @@
-"""Workflows: their list, and each as a graph of groups, a timeline or a list."""
+"""A workflow: as a graph of groups, a timeline or a list."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild.errors import UsageError
 from fairchild.job import Job
 from fairchild.rules.query import Query, Term
 from fairchild.rules.shape import ROOT, Edge, Group, Shape
 from fairchild.web import charts, words
 from fairchild.web.graph import NODE_HEIGHT, NODE_WIDTH, Layout, layout
+from fairchild.web.pages import flow_actions, flow_list
 from fairchild.web.pages.job import find
 from fairchild.web.pages.jobs import arguments_of
 from fairchild.web.pages.site import Shown, Site
-from fairchild.web.problems import Problem
 
 VIEWS = ("graph", "timeline", "list")
 DRAWER_ROWS = 30
@@ -58,16 +57,7 @@ class Span(NamedTuple):
 
 
 def add_to(site: Site) -> None:
-    """Add the list, the page of a workflow, and what can be done to one."""
-
-    @site.page("/workflows")
-    def page_workflows() -> Shown:
-        cursor = request.args.get("before") or None
-        rows, older = site.fc.roots(limit=25, cursor=cursor)
-        return Shown(
-            "workflows.html",
-            {"workflows": rows, "older": site.here(before=older) if older else None, "live": cursor is None},
-        )
+    """Add the page of a workflow, their list, and what can be done to one."""
 
     @site.page("/workflows/<id>")
     def page_workflow(id: str) -> Shown | AnyResponse:
@@ -76,24 +66,8 @@ def add_to(site: Site) -> None:
             return redirect(site.url("workflow", id=job.workflow_id), 302)
         return Shown("workflow.html", _shown(site, job))
 
-    @site.page("/workflows/<id>/retry", "jobs:retry", methods=("POST",))
-    def page_workflow_retry(id: str) -> AnyResponse:
-        root = find(site, id)
-        try:
-            retried = len(site.fc.workflows.get(root.id).retry())
-        except UsageError as error:
-            raise Problem(409, str(error)) from None
-        site.audit("workflows:retry", str(root.id), retried)
-        return site.done("retried", retried, "workflow", id=root.id)
-
-    @site.page("/workflows/<id>/cancel", "jobs:cancel", methods=("POST",))
-    def page_workflow_cancel(id: str) -> Shown | AnyResponse:
-        root = find(site, id)
-        if request.form.get("sure") != "1":
-            return _ask_to_cancel(site, root)
-        cancelled = site.fc.workflows.get(root.id).cancel("cancelled by hand")
-        site.audit("workflows:cancel", str(root.id), cancelled)
-        return site.done("cancelled", cancelled, "workflow", id=root.id)
+    flow_actions.add_to(site)
+    flow_list.add_to(site)
 
 
 def _shown(site: Site, root: Job) -> dict[str, Any]:
@@ -122,6 +96,7 @@ def _shown(site: Site, root: Job) -> dict[str, Any]:
         "shown": {job.id: arguments_of(site, job) for job in chosen_jobs},
         "chosen_all": site.url("jobs", q=f"workflow:{root.id} {Term('task', (chosen.task,))}") if chosen else "",
         "failed": counts.get("failed", 0),
+        "cancelled": counts.get("cancelled", 0),
         "open": shape.jobs - ended,
     }
 
@@ -227,28 +202,3 @@ def _tree(shape: Shape) -> list[tuple[int, Group, str]]:
             break
     ordered = sorted(shape.groups, key=lambda group: levels[group.key])
     return [(levels[group.key], group, words.worst(group.counts)) for group in ordered]
-
-
-def _ask_to_cancel(site: Site, root: Job) -> Shown:
-    counts = site.fc.insight.shape(root).counts
-    left = sum(n for state, n in counts.items() if state not in ("completed", "failed", "cancelled"))
-    if not left:
-        raise Problem(409, "all jobs of this workflow have ended already; nothing was changed")
-    return Shown(
-        "confirm.html",
-        {
-            "verb": "Cancel",
-            "what": f"what is left of {words.short_task(root.task)}",
-            "facts": [("Workflow", str(root.id)), *((state, words.number(n)) for state, n in counts.items())],
-            "possible": left,
-            "more": False,
-            "type_number": 0,
-            "dangerous": True,
-            "target": site.url("workflow_cancel", id=root.id),
-            "fields": [],
-            "back": site.url("workflow", id=root.id),
-            "back_name": "Workflow",
-            "wrong": "",
-            "going": "",
-        },
-    )
