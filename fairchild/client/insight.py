@@ -27,6 +27,10 @@ class Insight:
         """The time by the database's clock."""
         return self._client.ask(insight.database_time)
 
+    def refusal(self) -> str | None:
+        """Why the database would take no write now, in some words; None if it would."""
+        return self._client.ask(insight.refusal)
+
     def errors(self) -> list[ErrorGroup]:
         """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
         return self._client.ask(insight.error_groups)

@@ -92,6 +92,8 @@ class Shell:
     """Of all jobs by shown state: what retries is not also counted as scheduled."""
     ahead: timedelta
     """The database's clock less this machine's."""
+    refusal: str | None = None
+    """Why nothing can be written now."""
 
 
 View = Callable[..., "Shown | AnyResponse"]
@@ -122,6 +124,7 @@ class Site:
             here=self.here,
             now=self.now,
             allows=gate.allows,
+            refusal=lambda: self.shell().refusal,
             endpoint=lambda: (request.endpoint or "").rpartition(".")[2],
             words=words,
             charts=charts,
@@ -211,7 +214,7 @@ class Site:
             stats, retrying = self.fc.stats(), self.fc.insight.coming().retrying
             counts = {**stats["jobs"], RETRYING: retrying}
             counts["scheduled"] = max(counts["scheduled"] - retrying, 0)
-            return Shell(stats, counts, ahead)
+            return Shell(stats, counts, ahead, self.fc.insight.refusal())
 
         try:
             return self._shell.get("shell", read)
