@@ -188,7 +188,7 @@ def test_f116_a_stream_ends_when_the_database_falls_silent(far: tuple[Proxy, Fai
     flask = Flask("host")
     flask.register_blueprint(create_blueprint(client, streams=True), url_prefix="/ops")
     answer = flask.test_client().get("/ops/api/stream")
-    pieces = iter(answer.response)
+    pieces: Iterator[Any] = iter(answer.response)
     assert b"retry" in next(pieces)
     proxy.hole = True
     assert b"away" in list(pieces)[-1]
