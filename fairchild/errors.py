@@ -116,6 +116,10 @@ class TookTooLong(StoreError):
     """Something took longer than it was given. Nothing was changed, unless it is ``unknown``."""
 
 
+class WritesRefused(StoreError):
+    """The database only reads, as a standby does, or its user may not do this. Nothing was written."""
+
+
 class OutcomeUnknown(StoreError):
     """The reply to an enqueue was lost, and the database could not be asked in time whether it was done.
 

@@ -52,4 +52,9 @@ def ui(
             client, host, token=token, insecure=insecure, read_only=read_only, streams=threads // 4, probes=probes
         )
         say(f"fairchild is at http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)")
+        if token is None and not insecure:
+            say(
+                "Whoever asks from this machine may do everything; a proxy here must send X-Forwarded-For, or all "
+                "whom it serves may too (docs/http.md)"
+            )
         serve(app, host, port, threads)

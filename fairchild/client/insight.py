@@ -69,6 +69,10 @@ class Insight:
         """How many workflows (up to ``most`` and one more), workers, kinds of errors and known tasks there are."""
         return self._client.ask(lambda link: insight.menu(link, most))
 
+    def refusal(self) -> str | None:
+        """Why the database would take no write now, in some words; None if it would."""
+        return self._client.ask(insight.refusal)
+
     def errors(self) -> list[ErrorGroup]:
         """The newest 5,000 failed jobs by the fingerprint of their last error, the latest first."""
         return self._client.ask(insight.error_groups)

@@ -33,7 +33,15 @@ from fairchild.db.deadline import CONNECT_SECONDS, GRACE_SECONDS, Deadline, OutO
 from fairchild.db.deadline import LOCK_SECONDS as REQUEST_LOCK_SECONDS
 from fairchild.db.gate import Gate
 from fairchild.db.statement import Sql
-from fairchild.errors import ConfigError, DatabaseUnavailable, SchemaError, StoreError, TookTooLong, UsageError
+from fairchild.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    SchemaError,
+    StoreError,
+    TookTooLong,
+    UsageError,
+    WritesRefused,
+)
 
 log = logging.getLogger("fairchild")
 
@@ -179,7 +187,7 @@ class Link:
                 if whole and self.deadline is not None:
                     self._keep_to(self.deadline)
                 yield
-                if whole and self.deadline is not None:
+                if whole and self.deadline is not None and not self.deadline.reads and self.rows(_HAS_WRITTEN)[0][0]:
                     self.committing = self.deadline.sent = True
             self.committing = False
         except psycopg.Error as error:
@@ -309,6 +317,8 @@ _SET_TIMEOUTS = Sql(
     "SELECT set_config('statement_timeout', %(statement)s, true), set_config('lock_timeout', %(lock)s, true)",
 )
 
+_HAS_WRITTEN = Sql("has_written", "SELECT txid_current_if_assigned() IS NOT NULL")
+
 
 @contextmanager
 def _keeping(link: Link, deadline: Deadline) -> Iterator[None]:
@@ -338,7 +348,7 @@ def _keeping(link: Link, deadline: Deadline) -> Iterator[None]:
 
 def within(link: Link, seconds: float, question: Callable[[Link], T]) -> T:
     """The answer of a read that gets ``seconds``. Raises TookTooLong."""
-    with _keeping(link, Deadline(seconds)), link.atomic():
+    with _keeping(link, Deadline(seconds, reads=True)), link.atomic():
         return question(link)
 
 
@@ -761,11 +771,12 @@ def translate(error: psycopg.Error) -> StoreError:
     if error.sqlstate is not None and error.sqlstate[:2] in ("08", "53", "57"):
         return DatabaseUnavailable(f"the database is not available: {text}")
     if error.sqlstate == _READ_ONLY:
-        return StoreError(
+        return WritesRefused(
             f"this database only reads: {text}; nothing was written. It is a standby (name the primary, or all of "
             "them: postgresql://h1,h2/db), or default_transaction_read_only is set for the role or the database"
         )
-    return StoreError(f"the database refused the statement: {text}")
+    kind = WritesRefused if isinstance(error, psycopg.errors.InsufficientPrivilege) else StoreError
+    return kind(f"the database refused the statement: {text}")
 
 
 def retrying(

@@ -28,10 +28,15 @@ LOCK_SECONDS = 2.0
 
 
 class Deadline:
-    """Until when, by ``clock.now()``. ``sent``: a commit was sent since, so something may have been changed."""
+    """Until when, by ``clock.now()``.
 
-    def __init__(self, seconds: float) -> None:
+    ``sent``: the commit of something written was sent since, so something may have been changed. ``reads``: nothing is
+    written.
+    """
+
+    def __init__(self, seconds: float, *, reads: bool = False) -> None:
         self.seconds = seconds
+        self.reads = reads
         self.until = clock.now() + seconds
         self.sent = False
 

@@ -11,13 +11,22 @@ from uuid import UUID
 
 from fairchild.db.connect import Link
 from fairchild.db.search import FINGERPRINT
-from fairchild.db.statement import PREFIX, Sql
+from fairchild.db.statement import NAMES, PREFIX, Sql
 
 ERRORS_READ = 5000
 NEXT_READ = 5000
 RUNS_READ = 5000
 
 DATABASE_TIME = Sql("database_time", "SELECT statement_timestamp()")
+# Every two seconds while somebody looks at pages.
+MAY_WRITE = Sql(
+    "may_write",
+    """
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean,
+       (SELECT has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE')
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = %(schema)s AND c.relname = %(jobs)s)""",
+)
 
 # The newest failed jobs by index fairchild_jobs_by_reason, by the fingerprint of what ended them; all, or one of them.
 ERROR_GROUPS = Sql(
@@ -228,6 +237,16 @@ def database_time(link: Link) -> datetime:
 def menu(link: Link, most: int) -> Menu:
     """What the menu says; workflows are counted up to ``most`` and one more."""
     return Menu(*link.rows(MENU, {"most": most})[0])
+
+
+def refusal(link: Link) -> str | None:
+    """Why nothing can be written here now, if that is so."""
+    standby, reads_only, granted = link.rows(MAY_WRITE, {"schema": link.schema, "jobs": NAMES["jobs"]})[0]
+    if standby:
+        return "this database is a standby, which only reads"
+    if reads_only:
+        return "default_transaction_read_only is set here, so the database only reads"
+    return "the database lets its user here only read" if granted is False else None
 
 
 def error_groups(link: Link, fingerprint: str | None = None) -> list[ErrorGroup]:

@@ -381,7 +381,7 @@ def _rights(answer: Answer, right: str) -> frozenset[str]:
     return given | {VIEW} if given else given
 
 
-def has_token(headers: Mapping[str, str]) -> bool:
+def has_token(headers: Any) -> bool:
     """Whether a request with these headers names an API token, known or not."""
     secret = _secret(headers)
     return secret is not None and secret.startswith(PREFIX)

@@ -19,6 +19,7 @@ from fairchild.errors import (
     UnknownJob,
     UnknownTask,
     UsageError,
+    WritesRefused,
 )
 
 log = logging.getLogger("fairchild.web")
@@ -95,6 +96,9 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, DatabaseUnavailable):
         log.warning("%s %s: %s", request.method, request.path, error)
         return Problem(503, "the database cannot be reached; nothing was changed. Try again in a moment")
+    if isinstance(error, WritesRefused):
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return Problem(503, "the database refuses this: it only reads, or its user may do no more; nothing was changed")
     if isinstance(error, SchemaError):
         log.error("%s %s: %s", request.method, request.path, error)
         return Problem(503, "the tables are missing or of another version; run `fairchild migrate`")

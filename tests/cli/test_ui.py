@@ -45,6 +45,7 @@ def test_ui_serves_this_machine_and_stops_on_a_signal(fairchild_db: str, tmp_pat
     with started(["ui", "--host", "127.0.0.1", "--port", str(port)], folder=tmp_path, url=fairchild_db, **paths) as ui:
         url = f"http://127.0.0.1:{port}/api/stats"
         eventually(lambda: status(url) == 200, 60, what=ui.said)
+        assert "must send X-Forwarded-For" in ui.said()
         assert status(url, Host="attacker.example") == 400
         assert status(f"http://127.0.0.1:{port}/health") == 503
         assert status(f"http://127.0.0.1:{port}/readyz") == 200
@@ -69,6 +70,7 @@ def test_ui_with_a_token_and_probes_without(fairchild_db: str, tmp_path: Path) -
         url = f"http://127.0.0.1:{port}/api/stats"
         eventually(lambda: status(url) == 401, 60, what=ui.said)
         assert status(url, Authorization="Bearer s3cretive") == 200
+        assert "X-Forwarded-For" not in ui.said()
         assert status(f"http://127.0.0.1:{port}/readyz", Host="10.0.0.1") == 200
 
 

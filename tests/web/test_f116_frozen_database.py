@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from fairchild import Fairchild
+from fairchild.errors import TookTooLong
 from fairchild.tasks import Registry
 from fairchild.web import create_blueprint
 from tests.support.app import App
@@ -187,7 +188,23 @@ def test_f116_a_stream_ends_when_the_database_falls_silent(far: tuple[Proxy, Fai
     flask = Flask("host")
     flask.register_blueprint(create_blueprint(client, streams=True), url_prefix="/ops")
     answer = flask.test_client().get("/ops/api/stream")
-    pieces = iter(answer.response)
+    pieces: Iterator[Any] = iter(answer.response)
     assert b"retry" in next(pieces)
     proxy.hole = True
     assert b"away" in list(pieces)[-1]
+
+
+def test_f116_workflows_of_any_size_get_longer_and_no_more_than_that(app: App) -> None:
+    job = app.client.enqueue("shop.a")
+    app.store.sql(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END'"
+    )
+    app.store.sql("CREATE TRIGGER slow BEFORE UPDATE ON {jobs} FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+    app.store.sql("CREATE TRIGGER slow BEFORE INSERT ON {queues} FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+    with pytest.raises(TookTooLong) as caught, app.client.writing_within(0.5):
+        app.client.queues.pause("mail")
+    assert not caught.value.unknown
+    assert app.client.queues.list()[0]["name"] == "default"
+    with app.client.writing_within(0.5):
+        app.client.cancel(job)
+    assert app.get(job).state == "cancelled"

@@ -134,6 +134,8 @@ class Shell:
     """PostgreSQL's version."""
     away: bool = False
     """The database does not answer at all."""
+    refusal: str | None = None
+    """Why nothing can be written now."""
 
 
 NOTHING = Shell(None, {}, timedelta())
@@ -172,6 +174,7 @@ class Site:
             here=self.here,
             now=self.now,
             allows=gate.allows,
+            refusal=lambda: self.shell().refusal,
             words=words,
             charts=charts,
             json_text=json_text,
@@ -280,7 +283,7 @@ class Site:
         counts["scheduled"] = max(counts["scheduled"] - retrying, 0)
         looked_up, server = self._menu.get("menu", self._look_up)
         menu = {"jobs": words.short_number(sum(counts.values())), "queues": words.short_number(len(stats["queues"]))}
-        return Shell(stats, counts, ahead, {**menu, **looked_up}, server)
+        return Shell(stats, counts, ahead, {**menu, **looked_up}, server, refusal=self.fc.insight.refusal())
 
     def _look_up(self) -> tuple[dict[str, str], str]:
         """The counts that no counter keeps: each reads a bounded number of rows."""
