@@ -85,6 +85,10 @@ class FutureUsedAsValue(UsageError, TypeError):
     """A Future was used as if it were the value it stands for."""
 
 
+class StateError(UsageError):
+    """A job is not in a state from which it could be changed so; nothing was changed."""
+
+
 class SpawnAfterEnd(UsageError):
     """A task was called in the name of an attempt that has already ended."""
 

@@ -43,6 +43,7 @@ from fairchild.errors import (
     NotConnected,
     OutcomeUnknown,
     ResultTimeout,
+    StateError,
     StoreError,
     UnknownJob,
     UsageError,
@@ -894,9 +895,12 @@ class Fairchild(Overview):
         return reopened
 
     def retry_one(self, id: UUID) -> Job:
-        """Reopen one job and read it again."""
-        self.retry([id])
-        return self._existing(id)
+        """Reopen one job and read it again. Raises StateError if it has not ended."""
+        reopened = self.retry([id])
+        job = self._existing(id)
+        if not reopened and not job.ended:
+            raise StateError(f"job {id} is {job.state} and has not ended; only ended jobs are retried")
+        return job
 
     def move(
         self,

@@ -14,6 +14,7 @@ log = logging.getLogger("fairchild.hooks")
 
 EVENTS = (
     "job_started", "job_completed", "job_failed", "job_retrying", "job_waiting", "job_ready", "job_cancelled",
+    "job_timeout", "job_discarded",
 )  # fmt: skip
 
 
@@ -24,7 +25,8 @@ class JobEvent:
     event: str
     """``job_started``, ``job_completed``, ``job_failed`` (for good), ``job_retrying`` (an attempt is spent, and
     there will be another), ``job_waiting`` (for other jobs), ``job_ready`` (snoozed or given back, nothing is spent) or
-    ``job_cancelled``."""
+    ``job_cancelled``. Before one of these may come ``job_timeout`` (the attempt was past its time limit) or
+    ``job_discarded`` (it failed for good though attempts were left: the task or its ``discard_on`` said so)."""
     job_id: UUID
     task: str
     queue: str

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import clock
-from fairchild.db import audit, browse, crew, deadline, events, explain, history, workflows
+from fairchild.db import audit, browse, crew, deadline, explain, history, workflows
+from fairchild.db import events as event_log
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
 from fairchild.errors import ArgumentProblems, StoreError, UnknownJob, UnknownTask, UsageError
@@ -243,39 +244,64 @@ class Overview:
         return self.ask(lambda link: browse.list_states(link, state=wanted, limit=limit, ids=ids, **filters))
 
     def listen(
-        self, after: int | str | None = None, timeout: float | None = None, poll_interval: float = 0.5
+        self,
+        after: int | str | None = None,
+        timeout: float | None = None,
+        poll_interval: float = 0.5,
+        *,
+        events: str | Iterable[str] | None = None,
+        queue: str | None = None,
+        job: Job | UUID | str | None = None,
     ) -> Iterator[dict[str, Any] | None]:
         """What happens to jobs, as it happens; without end, or until ``timeout`` seconds have passed.
 
         ``{"type": "job_update", "event", "job_id", "seq", "data": {job_id, type, queue, priority, state, workflow_id,
-        attempt, timestamp}}``, where ``event`` is job_created, job_ready, job_started, job_waiting, job_retrying,
-        job_completed, job_failed or job_cancelled, and ``data`` the job as it stands when it is read. Each comes at
-        least once. ``after``: the ``seq`` of an event up to which all are known. Where the log does not reach back that
-        far (it is kept for ten minutes, while somebody listens) the first is ``{"type": "resync", "seq"}``: look at
-        what is of interest anew. None comes between whenever there was nothing new, so that a loop can end.
+        attempt, timestamp}}``, where ``event`` is job_created, job_ready, job_started, job_progress, job_waiting,
+        job_timeout, job_retrying, job_completed, job_failed or job_cancelled, and ``data`` the job as it stands when it
+        is read. Each comes at least once. ``after``: the ``seq`` of an event up to which all are known. Where the log
+        does not reach back that far (it is kept for ten minutes, while somebody listens) the first is ``{"type":
+        "resync", "seq"}``: look at what is of interest anew. None comes between whenever there was nothing new, so that
+        a loop can end.
+
+        ``events``: only those of these names, in which ``*`` at the end stands for the rest; so can what happens to
+        others be had: ``worker_*`` (worker_started, worker_paused, worker_resumed, worker_stopping, worker_stopped,
+        worker_lost; ``data`` names the worker) and ``queue_*`` (queue_paused, queue_resumed). ``queue``: only what
+        happens to its jobs, and to itself. ``job``: only what happens to this one.
         """
         client = cast("Fairchild", self)
+        wanted = event_log.Filter.of(
+            events, queue, None if job is None else _uuid(job.id if isinstance(job, Job) else job)
+        )
+        return self._listen(client, wanted, after, timeout, poll_interval)
+
+    def _listen(
+        self, client: Fairchild, wanted: event_log.Filter, after: int | str | None, timeout: float | None, pause: float
+    ) -> Iterator[dict[str, Any] | None]:
         listener, end = uuid7(), None if timeout is None else clock.now() + timeout
-        last = self.ask(lambda link: events.listen(link, listener))
+        last = self.ask(lambda link: event_log.listen(link, listener))
         heard = clock.now()
         try:
             low = last if after is None else int(after)
         except ValueError:
             raise UsageError(f"after is the seq of an event, not {after!r}") from None
-        if after is not None and not self.ask(lambda link: events.is_kept(link, low)):
+        if after is not None and not self.ask(lambda link: event_log.is_kept(link, low)):
             low = last
             yield {"type": "resync", "seq": low}
-        follower = events.Follower(low, clock.now)
+        follower = event_log.Follower(low, clock.now)
         while end is None or clock.now() < end:
             if clock.now() - heard > _LISTEN_AGAIN:
-                self.ask(lambda link: events.listen(link, listener))
+                self.ask(lambda link: event_log.listen(link, listener))
                 heard = clock.now()
             rows = self.ask(follower.read)
+            any_wanted = False
             for row in rows:
-                yield from _updates(client, row, follower.low)
-            if not rows:
+                for update in _updates(client, row, follower.low, wanted):
+                    any_wanted = True
+                    yield update
+            if not any_wanted:
                 yield None
-                time.sleep(poll_interval)
+            if not rows:
+                time.sleep(pause)
 
     def audit_entries(self, limit: int = 50, cursor: int | None = None) -> list[Entry]:
         """Who did what, newest first, before the entry ``cursor``."""
@@ -287,11 +313,14 @@ class Overview:
             audit.add_entry(link, who, action, target, number)
 
 
-def _updates(client: Fairchild, row: events.Row, low: int) -> Iterator[dict[str, Any]]:
+def _updates(client: Fairchild, row: event_log.Row, low: int, wanted: event_log.Filter) -> Iterator[dict[str, Any]]:
     """The events of a row. ``low``: the row up to which all are known once this one is."""
-    jobs = client._read([job_id for job_id, _ in row.jobs])
-    for job_id, event in row.jobs:
+    told = [each for each in row.jobs if wanted.takes_job(*each)]
+    jobs = client._read([job_id for job_id, _ in told])
+    for job_id, event in told:
         job = jobs.get(job_id)
+        if wanted.queue is not None and (job is None or job.queue != wanted.queue):
+            continue
         data: dict[str, Any] = {"job_id": str(job_id), "timestamp": row.at.isoformat()}
         if job is not None:
             data.update(
@@ -299,6 +328,12 @@ def _updates(client: Fairchild, row: events.Row, low: int) -> Iterator[dict[str,
                 workflow_id=str(job.workflow_id),
             )  # fmt: skip
         yield {"type": "job_update", "event": event, "job_id": str(job_id), "seq": low, "data": data}
+    for other in row.others:
+        if wanted.takes_other(other):
+            about = {name: value for name, value in other.items() if name != "event"}
+            kind, event = other["event"].partition("_")[0], other["event"]
+            data = {**about, "timestamp": row.at.isoformat()}
+            yield {"type": f"{kind}_update", "event": event, "seq": low, "data": data}
 
 
 def _check_minutes(minutes: int) -> None:

@@ -28,7 +28,7 @@ from fairchild.db.events import tell
 from fairchild.db.finish import Applied, Ended, finish
 from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
 from fairchild.db.statement import Sql
-from fairchild.errors import UsageError
+from fairchild.errors import StateError
 
 T = TypeVar("T")
 
@@ -539,7 +539,7 @@ def reopen(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset(), r
         ran = {*(job_id for job_id, has_run in others.items() if has_run), *(keep & set(asked))}
         anew = [job_id for job_id in (*asked, *others) if job_id not in ran]
         if busy := [row[0] for row in link.rows(LIVE_CHILDREN, {"ids": anew})]:
-            raise UsageError(
+            raise StateError(
                 f"job {busy[0]} would run anew while jobs that it called before still run; nothing was retried. "
                 "Wait for them to end"
             )
@@ -592,7 +592,7 @@ def _ended_because_of(link: Link, ids: list[UUID], room: int | None = None) -> d
                     step.append(job_id)
                 continue
             if state == "pending" and not waits:
-                raise UsageError(
+                raise StateError(
                     f"the parent {job_id} of a job to retry runs anew and will call its tasks again; nothing was "
                     "retried. Wait for it to end"
                 )

@@ -7,15 +7,16 @@ before its transaction commits, so a reader may see a later row first: see ``Fol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
+from fairchild.errors import UsageError
 
 GIVE_UP_SECONDS = 10.0
 PAGE = 500
@@ -31,6 +32,18 @@ def tell(name: str, source: str, event: str, id: str = "id", condition: str = "t
     )
 
 
+ABOUT_WORKER = "'worker_id', id, 'name', name, 'hostname', hostname"
+
+
+def tell_others(name: str, source: str, event: str, about: str, condition: str = "true") -> str:
+    """The same of what is no job: ``event`` as ``worker_started`` is, ``about`` the arguments of a JSON object."""
+    return (
+        f"{name} AS (\n  INSERT INTO {{events}} (jobs, others)"
+        f" SELECT '[]', jsonb_agg(jsonb_build_object('event', {event}, {about})) FROM {source}"
+        f"\n   WHERE {_LISTENED} AND {condition} HAVING count(*) > 0)"
+    )
+
+
 LISTEN = Sql(
     "listen",
     """
@@ -42,7 +55,7 @@ SELECT coalesce((SELECT seq FROM {events} ORDER BY seq DESC LIMIT 1), 0)""",
 # Each listener, twice a second. Index fairchild_events_pkey.
 READ_EVENTS = Sql(
     "read_events",
-    "SELECT seq, at, jobs FROM {events} WHERE seq > %(after)s::bigint ORDER BY seq LIMIT %(most)s::int",
+    "SELECT seq, at, jobs, others::text FROM {events} WHERE seq > %(after)s::bigint ORDER BY seq LIMIT %(most)s::int",
 )
 FIND_EVENT = Sql("find_event", "SELECT true FROM {events} WHERE seq = %(seq)s::bigint")
 BULK_CREATED = Sql(
@@ -58,11 +71,13 @@ DELETE FROM {events} WHERE at < statement_timestamp() - interval '10 minutes'"""
 
 
 class Row(NamedTuple):
-    """What one statement did to jobs: ``[(id, event), ...]``."""
+    """What one statement did to jobs, ``[(id, event), ...]``, or to others."""
 
     seq: int
     at: datetime
     jobs: list[tuple[UUID, str]]
+    others: list[dict[str, Any]]
+    """What happened to workers and queues: ``{event, ...}``."""
 
 
 _jobs = msgspec.json.Decoder(list[tuple[UUID, str]])
@@ -87,7 +102,11 @@ class Follower:
         after = self.low
         while True:
             page = link.rows(READ_EVENTS, {"after": after, "most": PAGE})
-            rows += [Row(seq, at, _jobs.decode(jobs)) for seq, at, jobs in page if seq not in self._seen]
+            rows += [
+                Row(seq, at, _jobs.decode(jobs), [] if others is None else msgspec.json.decode(others))
+                for seq, at, jobs, others in page
+                if seq not in self._seen
+            ]
             if len(page) < PAGE:
                 break
             after = page[-1][0]
@@ -102,6 +121,50 @@ class Follower:
                 break
             self.low = seq
             del self._seen[seq]
+
+
+JOB_EVENTS = (
+    "job_created", "job_ready", "job_started", "job_progress", "job_waiting", "job_timeout", "job_retrying",
+    "job_completed", "job_failed", "job_cancelled",
+)  # fmt: skip
+OTHER_EVENTS = (
+    "worker_started", "worker_paused", "worker_resumed", "worker_stopping", "worker_stopped", "worker_lost",
+    "queue_paused", "queue_resumed",
+)  # fmt: skip
+
+
+class Filter(NamedTuple):
+    """Which events a listener wants."""
+
+    names: frozenset[str]
+    queue: str | None
+    job: UUID | None
+
+    @staticmethod
+    def of(events: str | Iterable[str] | None, queue: str | None, job: UUID | None) -> Filter:
+        """``events``: names, also with ``*`` at the end; None: all of jobs. Raises UsageError if none is called so."""
+        if events is None:
+            return Filter(frozenset(JOB_EVENTS), queue, job)
+        names: set[str] = set()
+        for each in [events] if isinstance(events, str) else events:
+            start, star, rest = each.partition("*")
+            found = {
+                name for name in (*JOB_EVENTS, *OTHER_EVENTS) if (name.startswith(start) if star else name == each)
+            }
+            if not found or rest:
+                raise UsageError(f"no event is called {each!r}; there are {', '.join((*JOB_EVENTS, *OTHER_EVENTS))}")
+            names |= found
+        return Filter(frozenset(names), queue, job)
+
+    def takes_job(self, job_id: UUID, event: str) -> bool:
+        """Whether what happened to a job is wanted, as far as can be said without its queue."""
+        return event in self.names and self.job in (None, job_id)
+
+    def takes_other(self, other: dict[str, Any]) -> bool:
+        """Whether what happened to a worker or a queue is wanted."""
+        if self.job is not None or other.get("event") not in self.names:
+            return False
+        return self.queue is None or other.get("queue") == self.queue
 
 
 def listen(link: Link, id: UUID) -> int:

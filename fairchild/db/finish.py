@@ -25,6 +25,7 @@ from fairchild.db.census import Census
 from fairchild.db.connect import REPLY_LOST, Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
+from fairchild.db.events import tell
 from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UsageError
@@ -123,6 +124,9 @@ written AS (
   RETURNING t.id, t.queue, t.priority, t.tenant, t.task, t.parent_id, t.state, m.state AS next, m.delay, m.children,
             m.deps, t.claim_id),"""
     + TAIL
+    + ",\n"
+    # PostgreSQL runs what nobody reads from the last to the first, so this is told before what came of the job.
+    + tell("told_timeout", "mine", "'job_timeout'", "job_id", "error ->> 'kind' = 'timeout'")
     + ","
     + WAKE
     + """

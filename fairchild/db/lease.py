@@ -39,6 +39,7 @@ from fairchild import failpoints
 from fairchild.db import wake
 from fairchild.db.connect import Link, again
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, whole
+from fairchild.db.events import ABOUT_WORKER, tell_others
 from fairchild.db.settle import settle
 from fairchild.db.statement import Sql
 
@@ -48,10 +49,15 @@ OPEN_SESSION = Sql(
     "open_session",
     """
 WITH known AS (
-  INSERT INTO {catalogs} (hash, schemas) VALUES (%(catalog)s, %(schemas)s::jsonb) ON CONFLICT (hash) DO NOTHING)
-INSERT INTO {sessions} (id, lease_seconds, name, hostname, pid, queues, concurrency, catalog, metadata)
-VALUES (%(id)s, %(lease)s, %(name)s, %(hostname)s, %(pid)s, %(queues)s::text[], %(concurrency)s, %(catalog)s,
-        %(metadata)s::jsonb)""",
+  INSERT INTO {catalogs} (hash, schemas) VALUES (%(catalog)s, %(schemas)s::jsonb) ON CONFLICT (hash) DO NOTHING),
+opened AS (
+  INSERT INTO {sessions} (id, lease_seconds, name, hostname, pid, queues, concurrency, catalog, metadata)
+  VALUES (%(id)s, %(lease)s, %(name)s, %(hostname)s, %(pid)s, %(queues)s::text[], %(concurrency)s, %(catalog)s,
+          %(metadata)s::jsonb)
+  RETURNING id, name, hostname, metadata),
+"""
+    + tell_others("told", "opened", "'worker_started'", ABOUT_WORKER, "metadata->>'kind' = 'worker'")
+    + "\nSELECT NULL::int",
 )
 
 # One per worker process and interval, whatever the number of its jobs. It touches one row of one small table: whoever
@@ -81,7 +87,16 @@ WITH changed AS (
      SET state = %(state)s,
          ended_at = CASE WHEN %(state)s = 'stopped' THEN statement_timestamp() ELSE ended_at END
    WHERE id = %(id)s::uuid AND state <> 'dead'
-  RETURNING state)
+  RETURNING id, name, hostname, state),
+"""
+    + tell_others(
+        "told",
+        "changed c",
+        "CASE state WHEN 'stopped' THEN 'worker_stopped' ELSE 'worker_stopping' END",
+        ABOUT_WORKER,
+        "NOT EXISTS (SELECT FROM {sessions} b WHERE b.id = c.id AND b.state = c.state)",
+    )
+    + """
 SELECT pg_notify(%(channel)s, '') FROM changed WHERE state = 'stopped'""",
 )
 
@@ -94,11 +109,15 @@ WATCH = Sql(
 DECLARE_DEAD = Sql(
     "declare_dead",
     """
-UPDATE {sessions} SET state = 'dead', ended_at = statement_timestamp(),
-       metadata = coalesce(metadata, '{{}}') || jsonb_build_object(
-         'held', (SELECT count(*) FROM {claims} WHERE session = %(id)s::uuid))
- WHERE id = %(id)s::uuid AND beat = %(beat)s AND state IN ('running', 'paused', 'draining')
-RETURNING name, hostname, pid""",
+WITH dead AS (
+  UPDATE {sessions} SET state = 'dead', ended_at = statement_timestamp(),
+         metadata = coalesce(metadata, '{{}}') || jsonb_build_object(
+           'held', (SELECT count(*) FROM {claims} WHERE session = %(id)s::uuid))
+   WHERE id = %(id)s::uuid AND beat = %(beat)s AND state IN ('running', 'paused', 'draining')
+  RETURNING id, name, hostname, pid, metadata),
+"""
+    + tell_others("told", "dead", "'worker_lost'", ABOUT_WORKER + ", 'held', metadata->'held'")
+    + "\nSELECT name, hostname, pid FROM dead",
 )
 
 # Every worker, once an interval: whether there is anything to rescue, and anything to keep moving. Mostly there is not.

@@ -15,6 +15,7 @@ import msgspec
 
 from fairchild import codec
 from fairchild.db.connect import Link
+from fairchild.db.events import tell
 from fairchild.db.statement import Sql
 from fairchild.job import LogLine, level_name
 
@@ -42,6 +43,7 @@ _COUNTS = """CROSS JOIN LATERAL (
 WRITE_PROGRESS = Sql(
     "write_progress",
     """
+WITH noted AS (
 INSERT INTO {progress} (job_id, attempt, value, total, message, at)
 SELECT a.job_id, a.attempt, a.value, a.total, a.message, statement_timestamp()
   FROM jsonb_to_recordset(%(notes)s::jsonb) AS a(
@@ -52,7 +54,10 @@ SELECT a.job_id, a.attempt, a.value, a.total, a.message, statement_timestamp()
 ON CONFLICT (job_id) DO UPDATE
    SET attempt = excluded.attempt, value = excluded.value, total = excluded.total, message = excluded.message,
        at = excluded.at
-RETURNING job_id""",
+RETURNING job_id),
+"""
+    + tell("told", "noted", "'job_progress'", "job_id")
+    + "\nSELECT job_id FROM noted",
 )
 WRITE_LINES = Sql(
     "write_lines",

@@ -9,17 +9,36 @@ from uuid import UUID
 from fairchild.db import wake
 from fairchild.db.connect import Link
 from fairchild.db.enqueue import NOTIFY
+from fairchild.db.events import tell_others
 from fairchild.db.statement import Sql
 
+# The tables as they were before the statement say whether it changes anything.
 PAUSE_QUEUE = Sql(
     "pause_queue",
     """
-INSERT INTO {queues} AS q (name, paused_at, paused_by) VALUES (%(name)s, statement_timestamp(), %(who)s)
-ON CONFLICT (name) DO UPDATE
-   SET paused_by = CASE WHEN q.paused_at IS NULL THEN excluded.paused_by ELSE q.paused_by END,
-       paused_at = coalesce(q.paused_at, excluded.paused_at)""",
+WITH paused AS (
+  INSERT INTO {queues} AS q (name, paused_at, paused_by) VALUES (%(name)s, statement_timestamp(), %(who)s)
+  ON CONFLICT (name) DO UPDATE
+     SET paused_by = CASE WHEN q.paused_at IS NULL THEN excluded.paused_by ELSE q.paused_by END,
+         paused_at = coalesce(q.paused_at, excluded.paused_at)
+  RETURNING q.name, q.paused_by),
+"""
+    + tell_others(
+        "told", "paused p", "'queue_paused'", "'queue', name, 'by', paused_by",
+        "NOT EXISTS (SELECT FROM {queues} b WHERE b.name = p.name AND b.paused_at IS NOT NULL)",
+    )
+    + "\nSELECT NULL::int",
+)  # fmt: skip
+RESUME_QUEUE = Sql(
+    "resume_queue",
+    """
+WITH resumed AS (
+  UPDATE {queues} SET paused_at = NULL, paused_by = NULL WHERE name = %(name)s AND paused_at IS NOT NULL
+  RETURNING name),
+"""
+    + tell_others("told", "resumed", "'queue_resumed'", "'queue', name")
+    + "\nSELECT NULL::int",
 )
-RESUME_QUEUE = Sql("resume_queue", "UPDATE {queues} SET paused_at = NULL, paused_by = NULL WHERE name = %(name)s")
 
 # A page, at most once a second. The oldest of each lane is its first: index fairchild_ready_for_claim.
 READ_QUEUES = Sql(

@@ -14,6 +14,7 @@ from uuid import UUID
 from fairchild import codec
 from fairchild.db import wake
 from fairchild.db.connect import Link
+from fairchild.db.events import ABOUT_WORKER, tell_others
 from fairchild.db.statement import Sql
 
 
@@ -106,7 +107,15 @@ WITH changed AS (
    WHERE s.state = ANY(%(before)s::text[]) AND """
     + CHOSEN
     + """
-  RETURNING s.id)
+  RETURNING s.id, s.name, s.hostname, s.state),
+"""
+    + tell_others(
+        "told",
+        "changed",
+        "CASE state WHEN 'paused' THEN 'worker_paused' WHEN 'running' THEN 'worker_resumed' ELSE 'worker_stopping' END",
+        ABOUT_WORKER,
+    )
+    + """
 SELECT pg_notify(%(channel)s, %(beat)s) FROM (SELECT count(*) AS n FROM changed) c WHERE c.n > 0""",
 )
 

@@ -86,10 +86,15 @@ TASKS = shape(tasks=many(_TASK))
 ERRORS = shape(errors=many(_ERROR))
 STACKS = shape(id=ID, worker=TEXT, hostname=TEXT, pid=WHOLE, asked_at=TIME, at=or_null(TIME), threads=many(_THREAD))
 AUDIT = shape(entries=many(_ENTRY), cursor=or_null(COUNT))
+_WORKER: dict[str, Schema] = {
+    "id": ID, "name": TEXT, "hostname": TEXT, "pid": WHOLE, "state": TEXT, "queues": or_null(many(TEXT)),
+    "concurrency": COUNT, "started_at": TIME, "beat_at": TIME, "paused_at": or_null(TIME), "ended_at": or_null(TIME),
+    "lease": NUMBER, "metadata": MAPPING,
+}  # fmt: skip
 _CHECK = shape(ok=FLAG, level={"type": "string", "enum": ["ok", "warn", "fail"]}, detail=TEXT, do=TEXT)
 HEALTH = shape(ok=FLAG, checks={"type": "object", "additionalProperties": _CHECK})
 QUEUES = shape(queues=many(named("Queue")))
-WORKERS = shape(workers=many(named("Worker")))
+WORKERS = shape(workers=many(named("Session")))
 WORKFLOWS = shape(workflows=many(shape(root=named("Job"), **_PROGRESS)), cursor=or_null(ID))
 WORKFLOW = shape(id=ID, root=named("Job"), **_FAMILY)
 MUTED = shape(fingerprint=TEXT, muted=FLAG)
@@ -110,9 +115,9 @@ NAMED: dict[str, Schema] = {
         name=TEXT, paused=FLAG, paused_at=or_null(TIME), paused_by=or_null(TEXT), oldest_at=or_null(TIME),
         oldest_seconds=or_null(NUMBER), workers=COUNT, counts=COUNTS,
     ),
-    "Worker": shape(
-        id=ID, name=TEXT, hostname=TEXT, pid=WHOLE, state=TEXT, queues=or_null(many(TEXT)), concurrency=COUNT,
-        started_at=TIME, beat_at=TIME, paused_at=or_null(TIME), ended_at=or_null(TIME), lease=NUMBER, metadata=MAPPING,
+    "Worker": shape(**_WORKER),
+    "Session": shape(
+        **_WORKER, running=COUNT, running_by_queue=COUNTS, beat_seconds=NUMBER, catalog=or_null(TEXT), vitals=MAPPING,
     ),
     "Problem": {
         "type": "object",

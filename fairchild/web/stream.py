@@ -13,7 +13,7 @@ from fairchild.errors import StoreError, UsageError
 from fairchild.web.auth import VIEW, refuse_foreign
 from fairchild.web.operations import Api, Schema
 from fairchild.web.problems import Problem
-from fairchild.web.shapes import TEXT
+from fairchild.web.shapes import ID, NAME, TEXT
 
 SLOTS = 4
 LASTS_SECONDS = 600.0
@@ -22,7 +22,13 @@ LOOK_SECONDS = 5.0
 """For one look; a stream must not wait for a frozen database with a thread of the host."""
 QUIET_POLLS = 20
 """Empty polls after which a comment keeps the connection, and shows whether the other side is there."""
-AFTER: dict[str, Schema] = {"after": {"type": "integer", "minimum": 0}}
+AFTER: dict[str, Schema] = {
+    "after": {"type": "integer", "minimum": 0},
+    "events": {"type": "string", "minLength": 1, "maxLength": 500},
+    "queue": NAME,
+    "job": ID,
+}
+"""The query of streams: after which event, and which of them: names with commas between, of what queue, of what job."""
 
 Answer = TypeVar("Answer", bound=Response)
 
@@ -58,8 +64,15 @@ def events_after(api: Api, query: dict[str, Any]) -> Iterator[dict[str, Any] | N
     given = request.headers.get("Last-Event-ID")
     if given is not None and not (given.isascii() and given.isdigit() and len(given) < 19):
         raise Problem(422, "Last-Event-ID is none of this stream")
-    events = api.fc.listen(after=query.get("after") if given is None else int(given), timeout=LASTS_SECONDS)
-    return _in_time(api, events)
+    after, events = query.get("after") if given is None else int(given), query.get("events")
+    try:
+        found = api.fc.listen(
+            after=after, timeout=LASTS_SECONDS, events=events and events.split(","), queue=query.get("queue"),
+            job=query.get("job"),
+        )  # fmt: skip
+    except UsageError as error:
+        raise Problem(422, str(error)) from None
+    return _in_time(api, found)
 
 
 def _in_time(api: Api, events: Iterator[dict[str, Any] | None]) -> Iterator[dict[str, Any] | None]:

@@ -44,8 +44,11 @@ class Reporter:
         for ended, attempt in done:
             again = "job_retrying" if ended.spent else "job_ready"
             name = "job_cancelled" if ended.job_id in applied.stopped else _EVENTS.get(ended.state, again)
-            if name in self.hooks and ended.job_id not in applied.lost:
-                self._put(_event(name, attempt, ended))
+            if ended.job_id in applied.lost:
+                continue
+            for each in (*_besides(ended), name):
+                if each in self.hooks:
+                    self._put(_event(each, attempt, ended))
 
     def stop(self) -> None:
         """Tell what is left, and end. Does not wait: a hook may hang, and its thread is a daemon's."""
@@ -77,6 +80,16 @@ class Reporter:
                 event = self._queue.get(timeout=LOOK_SECONDS)
                 if event is not None:
                     self.hooks.call(event)
+
+
+def _besides(ended: Ended) -> list[str]:
+    """What else is to be said of an outcome."""
+    found = []
+    if ended.error is not None and ended.error.get("kind") == "timeout":
+        found.append("job_timeout")
+    if ended.state == "failed" and ended.reason == "discarded":
+        found.append("job_discarded")
+    return found
 
 
 def _event(name: str, attempt: Attempt, ended: Ended | None = None) -> JobEvent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -291,3 +292,36 @@ def test_the_first_paint_is_soon(browser: Browser, site: Site) -> None:
             "document.querySelectorAll('head script:not([type=module]), head link[rel=stylesheet]').length"
         )
         assert blocking == 2
+
+
+def test_a_chart_says_what_its_columns_stand_for(browser: Browser, site: Site) -> None:
+    with opened(browser) as (page, said):
+        page.goto(site.to(""))
+        tip = page.locator(".tip")
+        page.locator("#throughput .cols g").last.hover()
+        assert re.search(r"\d\d:\d\d.*: .* completed", tip.text_content() or "")
+        page.locator("#throughput .cols").focus()
+        first = tip.text_content()
+        page.keyboard.press("ArrowLeft")
+        assert tip.is_visible()
+        assert tip.text_content() != first
+        page.keyboard.press("Escape")
+        assert tip.is_hidden()
+        zone = page.evaluate(
+            "new Date(document.querySelector('.xs time').dateTime)"
+            ".toLocaleTimeString([], {hour: '2-digit', minute: '2-digit'})"
+        )
+        until(page, lambda: page.locator(".xs time").first.text_content() == zone, 10)
+        assert said == []
+
+
+def test_an_action_that_fails_says_so_on_its_page(browser: Browser, site: Site) -> None:
+    with opened(browser) as (page, _):
+        made = site.client.enqueue("shop.lost", {}, queue="nobody", delay=3600)
+        page.goto(site.to(f"jobs/{made.id}"))
+        site.client.cancel(made)
+        page.evaluate("document.querySelector('form[action$=cancel]').requestSubmit()")
+        page.wait_for_selector("p.toast[role=alert]")
+        assert page.url == site.to(f"jobs/{made.id}")
+        page.reload()
+        assert page.locator("p.toast[role=alert]").count() == 0

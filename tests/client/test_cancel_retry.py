@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fairchild import Record, Task
-from fairchild.errors import UnknownJob, UsageError
+from fairchild.errors import StateError, UnknownJob, UsageError
 from tests.support.app import App
 
 
@@ -128,6 +128,13 @@ def test_a_job_that_has_ended_is_not_cancelled(app: App, add: Task[..., Any]) ->
 
     assert app.client.cancel(job) == []
     assert job.cancel().state == "completed"
+
+
+def test_a_job_that_has_not_ended_is_not_retried(app: App, add: Task[..., Any]) -> None:
+    job = add.enqueue(1)
+    with pytest.raises(StateError, match="available and has not ended"):
+        job.retry()
+    assert app.client.retry(job) == []
 
 
 def test_ids_that_no_job_has_cancel_nothing_and_a_single_one_is_named(app: App, add: Task[..., Any]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fairchild.db import events
+from fairchild.context import CurrentJob
+from fairchild.db import events, lease
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
+from fairchild.errors import UsageError
 from tests.support.app import App, app
 from tests.support.store import fresh_link
 
@@ -120,3 +123,91 @@ def test_what_commits_late_is_seen_and_what_never_does_is_given_up(app: App, oth
     now = 11.0
     assert read() == []
     assert follower.low == 5
+
+
+def names_of(listening: Iterator[dict[str, Any] | None], last: str) -> list[str]:
+    """The names of events up to the first called ``last``."""
+    names = []
+    for event in itertools.islice(listening, 5000):
+        if event is not None:
+            names.append(event["event"])
+            if event["event"] == last:
+                return names
+    raise AssertionError(names)
+
+
+def test_progress_and_time_limits_are_told(app: App) -> None:
+    @app.task(name="slow", max_attempts=1, timeout=0.3)
+    def slow(job: CurrentJob) -> None:
+        job.progress(1, total=2)
+        while True:
+            time.sleep(0.005)
+
+    listening = app.client.listen(timeout=60, poll_interval=0.02)
+    assert next(listening) is None
+    app.work()
+    app.client.enqueue("slow")
+    names = names_of(listening, "job_failed")
+    assert "job_progress" in names
+    assert names[-2:] == ["job_timeout", "job_failed"]
+
+
+def test_what_happens_to_workers_and_queues_is_told_to_those_who_ask(app: App) -> None:
+    app.task(name="t")(lambda: None)
+    listening = app.client.listen(timeout=60, poll_interval=0.02, events=["worker_*", "queue_paused", "queue_resumed"])
+    assert next(listening) is None
+    worker = app.work(name="w", heartbeat_interval=0.05, lease=5)
+    app.wait(app.client.enqueue("t"))
+    app.client.workers.pause("w")
+    app.client.workers.resume("w")
+    for _ in range(2):
+        app.client.queues.pause("q", "ann")
+    app.client.queues.resume("q")
+    app.client.queues.resume("q")
+    worker.stop(timeout=5)
+    events = []
+    for event in itertools.islice(listening, 5000):
+        if event is not None:
+            events.append(event)
+            if event["event"] == "worker_stopped":
+                break
+    assert [each["event"] for each in events] == [
+        "worker_started", "worker_paused", "worker_resumed", "queue_paused", "queue_resumed", "worker_stopping",
+        "worker_stopped",
+    ]  # fmt: skip
+    assert (events[0]["type"], events[0]["data"]["name"]) == ("worker_update", "w")
+    assert (events[3]["type"], events[3]["data"]["queue"], events[3]["data"]["by"]) == ("queue_update", "q", "ann")
+
+
+def test_a_worker_that_is_lost_is_told(app: App) -> None:
+    listening = app.client.listen(timeout=60, poll_interval=0.02, events="worker_lost")
+    assert next(listening) is None
+    app.store.add()
+    app.store.claim()
+    (seen,) = lease.watch(app.store.link)
+    assert lease.declare_dead(app.store.link, seen)
+    assert not lease.declare_dead(app.store.link, seen)
+    (event,) = [each for each in itertools.islice(listening, 3) if each is not None]
+    assert event["data"]["held"] == 1
+
+
+def test_only_what_was_asked_for_is_told(app: App) -> None:
+    quick: dict[str, Any] = {"timeout": 60, "poll_interval": 0.02}
+    ends = app.client.listen(**quick, events=["job_completed", "job_failed", "job_cancelled"])
+    mail = app.client.listen(**quick, queue="mail")
+    assert [next(ends), next(mail)] == [None, None]
+    one, other = app.client.enqueue("t", queue="mail"), app.client.enqueue("t", queue="web")
+    single = app.client.listen(0, **quick, job=other.id)
+    assert (next(single) or {})["type"] == "resync"
+    app.client.cancel([one, other])
+    assert until_ended(ends, str(one.id), str(other.id)) == [
+        (str(each.id), "job_cancelled") for each in sorted([one, other], key=lambda job: job.id)
+    ]
+    assert until_ended(mail, str(one.id)) == [(str(one.id), "job_created"), (str(one.id), "job_cancelled")]
+    assert until_ended(single, str(other.id))[-1] == (str(other.id), "job_cancelled")
+
+
+@pytest.mark.parametrize("events", ["job_exploded", ["job_*", "nothing_*"], "job_*x"])
+def test_an_event_that_there_is_not_is_refused(app: App, events: Any) -> None:
+    with pytest.raises(UsageError, match="no event is called"):
+        app.client.listen(events=events)

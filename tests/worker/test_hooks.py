@@ -104,3 +104,29 @@ def test_a_slow_hook_delays_no_job_and_holds_a_bounded_number_of_events(
 def test_an_event_that_is_none_is_refused(app: App) -> None:
     with pytest.raises(UsageError, match="job_exploded"):
         app.client.on("job_exploded")(print)
+
+
+def test_time_limits_and_discarded_jobs_are_told_besides(app: App) -> None:
+    told: list[tuple[str, str]] = []
+
+    @app.client.on("job_timeout", "job_discarded", "job_failed", "job_retrying")
+    def tell(event: JobEvent) -> None:
+        told.append((event.task, event.event))
+
+    @app.task(name="slow", max_attempts=2, timeout=0.05, backoff=[0.0])
+    def slow() -> None:
+        while True:
+            time.sleep(0.005)
+
+    @app.task(name="useless", max_attempts=5, discard_on=(KeyError,))
+    def useless() -> None:
+        raise KeyError("no")
+
+    app.work(concurrency=1)
+    app.wait(app.client.enqueue("slow"))
+    app.wait(app.client.enqueue("useless"))
+    eventually(lambda: len(told) == 6)
+    assert told == [
+        ("slow", "job_timeout"), ("slow", "job_retrying"), ("slow", "job_timeout"), ("slow", "job_failed"),
+        ("useless", "job_discarded"), ("useless", "job_failed"),
+    ]  # fmt: skip

@@ -14,7 +14,9 @@ U = TypeVar("U")
 
 
 class Parts:
-    """Reads of one page. Each gets a third of the time that the request has left; ``late`` names what had too little.
+    """Reads of one page; ``late`` names what had too little time.
+
+    Each gets half of what the request has left, and a quarter once one was late: others will wait for the same.
 
     A template shows a part that is late as such: ``ui.fragment("queues", late="queues" in late)``.
     """
@@ -32,7 +34,7 @@ class Parts:
         try:
             if left is None:
                 return question()
-            with self._fc.reading_within(left / 3):
+            with self._fc.reading_within(left / (4 if self.late else 2)):
                 return question()
         except TookTooLong:
             self.late.add(name)
