@@ -90,11 +90,15 @@ def list_jobs(link: Link, *, state: JobState | None, limit: int, **filters: Any)
     return [_job(row) for row in link.rows(statement, {**given, "limit": limit})]
 
 
-def find_jobs(link: Link, conditions: list[str], params: dict[str, Any], *, oldest_first: bool = False) -> list[Job]:
-    """Jobs that pass all conditions on the view ``v``, at most ``params["limit"]``."""
+def finding(conditions: list[str], *, oldest_first: bool = False) -> Sql:
+    """The statement for jobs that pass all conditions on the view ``v``, at most ``limit``; see ``find_jobs``."""
     where = " WHERE " + " AND ".join(conditions) if conditions else ""
     order = " ORDER BY v.id" + ("" if oldest_first else " DESC")
-    statement = Sql("find_jobs", "SELECT " + _COLUMNS + ", NULL FROM {view} v" + where + order + " LIMIT %(limit)s")
+    return Sql("find_jobs", "SELECT " + _COLUMNS + ", NULL FROM {view} v" + where + order + " LIMIT %(limit)s")
+
+
+def find_jobs(link: Link, statement: Sql, params: dict[str, Any]) -> list[Job]:
+    """The jobs that a statement made by ``finding`` gives."""
     return [_job(row) for row in link.rows(statement, params)]
 
 

@@ -53,7 +53,7 @@ def test_what_cannot_be_read_is_kept_and_nothing_is_done_to_what_it_might_mean(
 
 
 def test_tabs_count_what_the_filter_leaves(app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairchild.web.pages.jobs.TABS_SECONDS", 5.0)
+    monkeypatch.setattr("fairchild.web.pages.jobs.COUNT_SECONDS", 5.0)
     app.client.enqueue_many("many", [{}] * 6)
     app.client.enqueue_many("few", [{}] * 2, delay=3600)
     assert tabs(read(site, "jobs")) == {"available": "6", "scheduled": "2", "failed": "0"}
@@ -65,7 +65,7 @@ def test_tabs_count_what_the_filter_leaves(app: App, site: FlaskClient, monkeypa
     assert rows(read(site, link)) == 2
     monkeypatch.setattr("fairchild.web.pages.jobs.CAP", 4)
     assert tabs(read(site, "jobs?q=task:many")) == {"available": "4+"}
-    monkeypatch.setattr("fairchild.web.pages.jobs.TABS_SECONDS", 0.0)
+    monkeypatch.setattr("fairchild.web.pages.jobs.COUNT_SECONDS", 0.0)
     assert tabs(read(site, "jobs?q=task:many")) == {}
 
 
