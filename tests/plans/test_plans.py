@@ -220,7 +220,8 @@ def test_promoting_walks_the_index_by_time(tuned: Link) -> None:
 @pytest.mark.parametrize(
     "text",
     ["queue:rare1", "task:t", "tag:a", "tenant:acme", "worker:01900000-0000-7000-8000-000000000001",
-     "fp:0123456789ab", "args.n:5", "error:lost", "state:completed task:t", "priority:3", "state:failed fp:0123456789ab", "state:failed tenant:acme"],
+     "fp:0123456789ab", "args.n:5", "error:lost", "state:completed task:t", "priority:3",
+     "state:failed fp:0123456789ab", "state:failed tenant:acme"],
 )  # fmt: skip
 def test_a_filter_walks_its_window_by_the_ids_or_the_jobs_that_ended_badly(tuned: Link, text: str) -> None:
     asked = parse(text).bounded()

@@ -128,3 +128,13 @@ def test_an_export_that_takes_too_long_says_how_to_go_on(
     assert rest["cursor"] == ids[1]
     monkeypatch.setattr(Fairchild, "search", search)
     assert [each["id"] for each in exported(site, f"/ops/api/jobs/{rest['next']}")][:2] == ids[2:4]
+
+
+def test_an_export_that_is_not_read_to_its_end_leaves_nothing_behind(app: App, site: FlaskClient) -> None:
+    app.client.enqueue_many("t", [{}] * 450)
+    answer = site.get("/ops/api/jobs/export?q=task:t", buffered=False)
+    parts = iter(answer.response)
+    next(parts)
+    assert rows(read(site, "jobs?q=task:t")) == 25
+    answer.close()
+    assert len(exported(site, "/ops/api/jobs/export?q=task:t")) == 450

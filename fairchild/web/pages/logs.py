@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timezone
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import request
@@ -52,20 +53,24 @@ def shown_logs(site: Site, job: Job) -> dict[str, Any] | None:
 def whole_log(site: Site, id: UUID) -> AnyResponse:
     """The log of a job as a text file, by the attempt and level asked for."""
     attempt, level = _attempt(), _level()
+    chosen: dict[str, Any] = {} if attempt is None else {"attempt": attempt}
+    if level != "debug":
+        chosen["level"] = level
 
     def read(after: int | None) -> Part[int]:
         lines = site.fc.logs(id, attempt=attempt, level=level, after=after or 0)
         return Part("".join(map(_written, lines)), lines[-1].id if len(lines) == MAX_PAGE else None)
 
     def rest(after: int) -> str:
-        return f"There is more than could be read in the time: GET api/jobs/{id}/logs?after={after}\n"
+        where = f"api/jobs/{id}/logs?{urlencode({**chosen, 'after': after})}"
+        return f"There is more than could be read in the time: GET {where}\n"
 
     return download(site.fc, f"{id}.log", "text/plain", read, rest)
 
 
 def _attempt() -> int | None:
     text = request.args.get("attempt", "")
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 2**31 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and int(text) else None
 
 
 def _level() -> str:
