@@ -927,8 +927,7 @@ class Fairchild(Overview):
         return moved
 
     def link_retry(self, old: UUID, new: UUID) -> None:
-        """Note with an ended job that ``new`` was made from it: ``meta["retried_as"]``. The other way is whoever's who
-        makes it."""
+        """Note with an ended job that ``new`` was made from it: ``meta["retried_as"]``."""
         with self.database.link() as link:
             control.link_retry(link, old, new)
 

@@ -119,14 +119,16 @@ def list_jobs(
     return [_job(row) for row in link.rows(statement, {**given, "limit": limit, "offset": offset})]
 
 
-def find_jobs(
-    link: Link, conditions: list[str], params: dict[str, Any], *, oldest_first: bool = False, short: bool = False
-) -> list[Job]:
-    """Jobs that pass all conditions on the view ``v``, at most ``params["limit"]``; ``short`` as in ``list_jobs``."""
+def finding(conditions: list[str], *, oldest_first: bool = False, short: bool = False) -> Sql:
+    """The statement for jobs that pass all conditions on the view ``v``, at most ``limit``; see ``find_jobs``."""
     where = " WHERE " + " AND ".join(conditions) if conditions else ""
     order = " ORDER BY v.id" + ("" if oldest_first else " DESC")
     columns = _SHORT_COLUMNS if short else _COLUMNS + ", NULL"
-    statement = Sql("find_jobs", "SELECT " + columns + " FROM {view} v" + where + order + " LIMIT %(limit)s")
+    return Sql("find_jobs", "SELECT " + columns + " FROM {view} v" + where + order + " LIMIT %(limit)s")
+
+
+def find_jobs(link: Link, statement: Sql, params: dict[str, Any]) -> list[Job]:
+    """The jobs that a statement made by ``finding`` gives."""
     return [_job(row) for row in link.rows(statement, params)]
 
 

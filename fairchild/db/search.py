@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from fairchild.db.browse import find_jobs
+from fairchild.db.browse import find_jobs, finding
 from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
 from fairchild.job import Job
@@ -45,36 +45,56 @@ class Found(NamedTuple):
     more: bool
 
 
+Statement = tuple[Sql, dict[str, Any]]
+
+
 def search(
     link: Link, query: Query, *, limit: int, cursor: UUID | None = None, newer: bool = False, short: bool = False
 ) -> Found:
-    """At most ``limit`` jobs older (or ``newer``) than the job ``cursor``."""
-    conditions, params = _conditions(link, query)
-    if cursor is not None:
-        conditions.append("v.id > %(cursor)s" if newer else "v.id < %(cursor)s")
-        params["cursor"] = cursor
-    jobs = find_jobs(link, conditions, {**params, "limit": limit + 1}, oldest_first=newer, short=short)
+    """At most ``limit`` jobs older (or ``newer``) than the job ``cursor``; ``short`` as in ``browse.list_jobs``."""
+    jobs = find_jobs(link, *searching(link, query, limit, cursor, newer=newer, short=short))
     more = len(jobs) > limit
     del jobs[limit:]
     return Found(jobs[::-1] if newer else jobs, more)
 
 
+def searching(
+    link: Link, query: Query, limit: int, cursor: UUID | None = None, *, newer: bool = False, short: bool = False
+) -> Statement:
+    """The statement of ``search``, which asks for one more."""
+    conditions, params = _conditions(link, query)
+    if cursor is not None:
+        conditions.append("v.id > %(cursor)s" if newer else "v.id < %(cursor)s")
+        params["cursor"] = cursor
+    return finding(conditions, oldest_first=newer, short=short), {**params, "limit": limit + 1}
+
+
 def count(link: Link, query: Query, cap: int) -> int:
     """How many jobs match, or ``cap + 1`` if more than ``cap`` do."""
+    return int(link.rows(*counting(link, query, cap))[0][0])
+
+
+def counting(link: Link, query: Query, cap: int) -> Statement:
+    """The statement of ``count``."""
     conditions, params = _conditions(link, query)
     where = " AND ".join(conditions) or "true"
     text = f"SELECT count(*) FROM (SELECT FROM {{view}} v WHERE {where} LIMIT %(limit)s) found"
-    return int(link.rows(Sql("count_search", text), {**params, "limit": cap + 1})[0][0])
+    return Sql("count_search", text), {**params, "limit": cap + 1}
 
 
 def count_states(link: Link, query: Query, cap: int) -> dict[str, int]:
     """How many jobs match by shown state, of the newest ``cap + 1`` that do: all of them, if they are fewer."""
+    return {state: int(n) for state, n in link.rows(*counting_states(link, query, cap))}
+
+
+def counting_states(link: Link, query: Query, cap: int) -> Statement:
+    """The statement of ``count_states``."""
     conditions, params = _conditions(link, query)
     where = " AND ".join(conditions) or "true"
     text = f"""
 SELECT CASE WHEN state = 'scheduled' AND attempt > 0 THEN '{RETRYING}' ELSE state END, count(*)
   FROM (SELECT v.state, v.attempt FROM {{view}} v WHERE {where} ORDER BY v.id DESC LIMIT %(limit)s) found GROUP BY 1"""
-    return {state: int(n) for state, n in link.rows(Sql("count_states_of_search", text), {**params, "limit": cap + 1})}
+    return Sql("count_states_of_search", text), {**params, "limit": cap + 1}
 
 
 def _conditions(link: Link, query: Query) -> tuple[list[str], dict[str, Any]]:

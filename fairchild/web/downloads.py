@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from flask import Response, stream_with_context
+from flask import Response, copy_current_request_context
 
 from fairchild import clock
 from fairchild.client import Fairchild
@@ -41,6 +41,9 @@ def download(
     end = clock.now() + SECONDS
     with fc.reading_within(SECONDS):
         first = read(cursor)
+    # The request is over when the rest is read, and what may be shown depends on it. It comes back page by page:
+    # over a whole file it would stay when nobody reads that to its end.
+    read_on = copy_current_request_context(read)
 
     def parts() -> Iterator[str]:
         yield first.text
@@ -48,7 +51,7 @@ def download(
         while at is not None and clock.now() < end:
             try:
                 with fc.reading_within(end - clock.now()):
-                    part = read(at)
+                    part = read_on(at)
             except StoreError as error:
                 log.warning("%s was broken off: %s", name, error)
                 break
@@ -57,6 +60,6 @@ def download(
         if at is not None:
             yield rest(at)
 
-    answer = Response(stream_with_context(parts()), content_type=f"{mimetype}; charset=utf-8")
+    answer = Response(parts(), content_type=f"{mimetype}; charset=utf-8")
     answer.headers.set("Content-Disposition", "attachment", filename=name)
     return answer

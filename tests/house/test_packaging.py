@@ -19,7 +19,7 @@ from fairchild.db import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_PACKAGES = 14
-MOST_BYTES = 540_000
+MOST_BYTES = 600_000
 """Half a megabyte was the aim. Without `fairchild bench`, and nothing else, it would be met; people are to have it."""
 
 

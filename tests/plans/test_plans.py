@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ from fairchild.db import (
     prune,
     queues,
     sample,
+    search,
     settle,
     shape,
     stacks,
@@ -44,6 +46,7 @@ from fairchild.db import (
 from fairchild.db.connect import Link
 from fairchild.db.statement import NAMES, Sql
 from fairchild.ids import uuid7
+from fairchild.rules.query import parse
 from fairchild.testing import databases
 from tests.support.store import new_job
 
@@ -241,6 +244,33 @@ def test_promoting_walks_the_index_by_time(tuned: Link) -> None:
 
     assert {"fairchild_due_by_time", "fairchild_timers_by_time"} <= indexes(nodes)
     assert not scanned(nodes) & BIG
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["queue:rare1", "task:t", "tag:a", "tenant:acme", "worker:01900000-0000-7000-8000-000000000001",
+     "fp:0123456789ab", "args.n:5", "error:lost", "state:completed task:t", "priority:3",
+     "state:failed fp:0123456789ab", "state:failed tenant:acme"],
+)  # fmt: skip
+def test_a_filter_walks_its_window_by_the_ids_or_the_jobs_that_ended_badly(tuned: Link, text: str) -> None:
+    asked = parse(text).bounded()
+    assert asked.windowed == ("failed" not in text)
+    expected = {PKEY} if asked.windowed else {"fairchild_jobs_by_reason"}
+    for statement, params in (
+        search.searching(tuned, asked, 25),
+        search.counting(tuned, asked, 10_000),
+        search.counting_states(tuned, asked, 10_000),
+    ):
+        nodes = explain(tuned, statement, params, {name: kind_of(value) for name, value in params.items()})
+        assert expected <= indexes(nodes), (statement, nodes)
+        assert "fairchild_jobs_base" not in scanned(nodes), (statement, nodes)
+
+
+def kind_of(value: object) -> str:
+    """The type that a statement's text leaves open."""
+    if isinstance(value, list):
+        return f"{kind_of(value[0])}[]"
+    return {int: "int", UUID: "uuid", timedelta: "interval"}.get(type(value), "text")
 
 
 def test_running_jobs_now_goes_by_their_keys(tuned: Link) -> None:

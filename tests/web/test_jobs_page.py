@@ -53,7 +53,7 @@ def test_what_cannot_be_read_is_kept_and_nothing_is_done_to_what_it_might_mean(
 
 
 def test_tabs_count_what_the_filter_leaves(app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairchild.web.pages.jobs.TABS_SECONDS", 5.0)
+    monkeypatch.setattr("fairchild.web.pages.jobs.COUNT_SECONDS", 5.0)
     app.client.enqueue_many("many", [{}] * 6)
     app.client.enqueue_many("few", [{}] * 2, delay=3600)
     assert tabs(read(site, "jobs")) == {"available": "6", "scheduled": "2", "failed": "0"}
@@ -65,7 +65,7 @@ def test_tabs_count_what_the_filter_leaves(app: App, site: FlaskClient, monkeypa
     assert rows(read(site, link)) == 2
     monkeypatch.setattr("fairchild.web.pages.jobs.CAP", 4)
     assert tabs(read(site, "jobs?q=task:many")) == {"available": "4+"}
-    monkeypatch.setattr("fairchild.web.pages.jobs.TABS_SECONDS", 0.0)
+    monkeypatch.setattr("fairchild.web.pages.jobs.COUNT_SECONDS", 0.0)
     assert tabs(read(site, "jobs?q=task:many")) == {}
 
 
@@ -128,3 +128,13 @@ def test_an_export_that_takes_too_long_says_how_to_go_on(
     assert rest["cursor"] == ids[1]
     monkeypatch.setattr(Fairchild, "search", search)
     assert [each["id"] for each in exported(site, f"/ops/api/jobs/{rest['next']}")][:2] == ids[2:4]
+
+
+def test_an_export_that_is_not_read_to_its_end_leaves_nothing_behind(app: App, site: FlaskClient) -> None:
+    app.client.enqueue_many("t", [{}] * 450)
+    answer = site.get("/ops/api/jobs/export?q=task:t", buffered=False)
+    parts = iter(answer.response)
+    next(parts)
+    assert rows(read(site, "jobs?q=task:t")) == 25
+    answer.close()
+    assert len(exported(site, "/ops/api/jobs/export?q=task:t")) == 450

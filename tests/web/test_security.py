@@ -103,7 +103,8 @@ def test_f116_without_a_database_the_answer_is_503_and_tells_nothing(method: str
     body = {"task": "t", "action": "cancel", "ids": [ID]}
     wanted = {key: body[key] for key in (("task",) if path.endswith("/jobs") else ("action", "ids"))}
     headers = {"Sec-Fetch-Site": "same-origin"}
-    with_body = method == "POST" and path.endswith(("/jobs", "/bulk"))
+    wanted = {"queue": "q"} if path.endswith("/move") else wanted
+    with_body = method == "POST" and path.endswith(("/jobs", "/bulk", "/move"))
     answer = client.open(path, method=method, headers=headers, json=wanted if with_body else None)
     if path.endswith(("openapi.json", "docs", "livez")):
         assert answer.status_code == 200

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from flask import redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from fairchild import clock
 from fairchild.client.client import Page
 from fairchild.errors import StoreError, TookTooLong
 from fairchild.job import Job
@@ -21,9 +23,10 @@ from fairchild.web.pages.site import Shown, Site
 from fairchild.web.problems import Problem
 
 SIZES = (25, 50, 100)
-TABS_SECONDS = 0.05
-"""That counting for the tabs may add to a page. Where it is not enough they are shown without numbers."""
+COUNT_SECONDS = 0.05
+"""That counting may add to a page. What it is not enough for is shown without numbers."""
 WITHOUT_SECONDS = 0.25
+T = TypeVar("T")
 VIEWS = (
     ("failing now", "state:failed after:1h"),
     ("slow now", "state:running ran:>1m"),
@@ -85,7 +88,7 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
     older = jobs[-1].id if jobs and (more or after) else None
     newer = jobs[0].id if jobs and (before or (after and more)) else None
     shell = site.shell()
-    matching = _matching(site, looked_at, shell.counts) if jobs and not live else ""
+    counted = Counted("", []) if live or unread or slow else _counted(site, query, looked_at, shell.counts)
     return {
         "jobs": jobs,
         "unread": unread,
@@ -102,8 +105,11 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
         "without": [] if jobs or slow or live else _without(site, query),
         "state": query.value("state"),
         "tab_all": _link(site, query.with_key("state", None)),
-        "tabs": [] if live else _tabs(site, query, shell.counts, matching, counted=not (unread or slow)),
-        "matching": matching,
+        "tabs": counted.tabs
+        or [
+            {"state": each, "href": _link(site, query.with_key("state", each)), "count": None} for each in words.STATES
+        ],
+        "matching": counted.matching,
         "limit": limit,
         "live": not (before or after or slow or unread),
         "older": site.here(before=older, after=None) if older else None,
@@ -138,38 +144,46 @@ def _views(site: Site) -> list[tuple[str, str]]:
     return [*VIEWS, *since]
 
 
-def _tabs(
-    site: Site, query: Query, all_counts: Mapping[str, int], matching: str, *, counted: bool
-) -> list[dict[str, Any]]:
-    """A tab for each state, with how many jobs it would show: as far as that is known, or soon counted.
+class Counted(NamedTuple):
+    """How many jobs match, "" if that is not known, and by state those of the tabs that are."""
 
-    Where a window had to be added, the tabs have it too, and so divide what is shown.
-    """
+    matching: str
+    tabs: list[dict[str, Any]]
+
+
+def _counted(site: Site, query: Query, looked_at: Query, all_counts: Mapping[str, int]) -> Counted:
+    """What a moment's counting tells. Where a window was added the tabs have it too: they divide what is shown."""
     base = query.with_key("state", None).bounded()
     state = query.value("state")
-    counts: dict[str, str] = {}
+    matching, counts = "", dict[str, str]()
+    end = clock.now() + COUNT_SECONDS
     if not base.terms:
         counts = {each: words.short_number(count) for each, count in all_counts.items()}
-    elif counted:
-        counts = _by_state(site, base)
-        if isinstance(state, str) and matching:
-            counts[state] = matching
-    return [
-        {"state": each, "href": _link(site, base.with_key("state", each)), "count": counts.get(each)}
-        for each in words.STATES
-    ]
+        matching = words.number(sum(all_counts.values())) if not query.terms and all_counts else ""
+    else:
+        found = _soon(site, lambda: site.fc.count_states(base, CAP), end)
+        if found is not None and sum(found.values()) <= CAP:
+            counts = {each: words.number(found.get(each, 0)) for each in words.STATES}
+        elif found is not None:  # of more than that the newest were counted
+            counts = {each: f"{words.number(min(count, CAP))}+" for each, count in found.items()}
+        if found is not None and base == looked_at:
+            matching = _capped(sum(found.values()))
+    if not matching:
+        number = _soon(site, lambda: site.fc.count(looked_at, CAP), end)
+        matching = "" if number is None else _capped(number)
+    if isinstance(state, str) and base.terms and matching:
+        counts[state] = matching
+    links = {each: _link(site, base.with_key("state", each)) for each in words.STATES}
+    return Counted(matching, [{"state": each, "href": link, "count": counts.get(each)} for each, link in links.items()])
 
 
-def _by_state(site: Site, query: Query) -> dict[str, str]:
-    """How many jobs match by state; of more than CAP those are counted that are found first."""
+def _soon(site: Site, count: Callable[[], T], end: float) -> T | None:
+    """What is counted until then; None if that was too short."""
     try:
-        with site.fc.reading_within(TABS_SECONDS):
-            found = site.fc.count_states(query, CAP)
+        with site.fc.reading_within(end - clock.now()):
+            return count()
     except TookTooLong:
-        return {}
-    if sum(found.values()) <= CAP:
-        return {state: words.number(found.get(state, 0)) for state in words.STATES}
-    return {state: f"{words.number(min(count, CAP))}+" for state, count in found.items()}
+        return None
 
 
 def _without(site: Site, query: Query) -> list[dict[str, Any]]:
@@ -184,14 +198,9 @@ def _without(site: Site, query: Query) -> list[dict[str, Any]]:
 
 def _count_each(site: Site, queries: list[Query], seconds: float) -> list[str | None]:
     """How many jobs match each, up to CAP; None for those that the time was too short for."""
-    counts: list[str | None] = []
-    with site.fc.reading_within(seconds):
-        for query in queries:
-            try:
-                counts.append(_capped(site.fc.count(query, CAP)))
-            except TookTooLong:
-                counts.append(None)
-    return counts
+    end = clock.now() + seconds
+    found = [_soon(site, partial(site.fc.count, each, CAP), end) for each in queries]
+    return [None if count is None else _capped(count) for count in found]
 
 
 def _capped(count: int) -> str:
@@ -208,15 +217,6 @@ def _suggestions(site: Site, queues: dict[str, Any], jobs: list[Job]) -> list[st
     if site.gate.tells_messages():
         there += dict.fromkeys(f"args.{name}:" for job in jobs for name in job.args if name.isidentifier())
     return [*there[:80], *(f"{key}:" for key in KEYS if key not in ("args", "meta"))]
-
-
-def _matching(site: Site, query: Query, counts: dict[str, int]) -> str:
-    if not query.terms and counts:
-        return words.number(sum(counts.values()))
-    try:
-        return _capped(site.fc.count(query, CAP))
-    except StoreError:
-        return ""
 
 
 def arguments_of(site: Site, job: Job) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timezone
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
@@ -50,6 +51,9 @@ def shown_logs(site: Site, job: Job) -> dict[str, Any] | None:
 def whole_log(site: Site, job: Job) -> AnyResponse:
     """The log of a job as a text file, by the attempt and level asked for."""
     attempt, level = _attempt(), _level()
+    chosen: dict[str, Any] = {} if attempt is None else {"attempt": attempt}
+    if level != "debug":
+        chosen["level"] = level
 
     def read(after: int | None) -> Part[int]:
         lines = site.fc.logs(job.id, attempt=attempt, level=level, after=after or 0)
@@ -58,14 +62,15 @@ def whole_log(site: Site, job: Job) -> AnyResponse:
         )
 
     def rest(after: int) -> str:
-        return f"There is more than could be read in the time: GET api/jobs/{job.id}/logs?after={after}\n"
+        where = f"api/jobs/{job.id}/logs?{urlencode({**chosen, 'after': after})}"
+        return f"There is more than could be read in the time: GET {where}\n"
 
     return download(site.fc, f"{job.id}.log", "text/plain", read, rest)
 
 
 def _attempt() -> int | None:
     text = request.args.get("attempt", "")
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 2**31 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and int(text) else None
 
 
 def _level() -> str:

@@ -57,7 +57,7 @@ def _add(site: Site, action: str) -> None:
 def where_to() -> dict[str, Any]:
     """Where a form says that jobs are to be moved. Raises Problem 422."""
     queue, priority = (request.form.get(name, "").strip() for name in ("queue", "priority"))
-    if priority and not (priority.isascii() and priority.isdigit() and int(priority) <= 9):
+    if priority and priority not in tuple("0123456789"):
         raise Problem(422, f"priority: {priority[:20]!r} is not a number from 0 to 9; nothing was changed")
     return {"queue": queue or None, "priority": priority or None}
 

@@ -67,12 +67,17 @@ def others_like(site: Site, job: Job) -> Others:
     """How many others failed of the last error of this one, and where they are."""
     entry = job.errors[-1]
     kind = entry.get("type") or entry.get("kind") or ""
-    print_of = entry.get("fingerprint") or hashlib.md5(f"{job.task} {kind}".encode()).hexdigest()[:12]  # noqa: S324
+    print_of = entry.get("fingerprint") or _print(f"{job.task} {kind}")
     group = site.kept(("error", print_of), lambda: site.fc.insight.error(print_of))
     if group is None:
         return Others("others like it", site.url("jobs", q=f"state:failed fp:{print_of}"))
     others = max(group.jobs - (job.state == "failed"), 0)
     return Others(f"{words.plural(others, 'other')} like it", site.url("error", fingerprint=print_of))
+
+
+def _print(text: str) -> str:
+    """As the database makes one for an error that came without."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:12]
 
 
 def _cursor(name: str) -> UUID | None:
