@@ -196,7 +196,7 @@ def test_the_palette_leads_to_places_and_does_what_the_page_can(browser: Browser
             page.keyboard.press("Enter")
             page.wait_for_url(leads_to)
         page.keyboard.press("Control+k")
-        until(page, lambda: options(page, "#jump-list")[:2] == ["Its jobs", "Pause"], 20)
+        until(page, lambda: {"Its jobs", "Pause"} <= set(options(page, "#jump-list")[:4]), 20)
         page.keyboard.type("paus")
         until(page, lambda: "Its jobs" not in options(page, "#jump-list"), 20)
         page.keyboard.press("ArrowDown")
