@@ -50,9 +50,9 @@ function show(title, question, problem) {
 }
 
 function refusal(problem) {
-  const text = document.createElement("p"), close = document.createElement("button");
+  const text = problem ? document.importNode(problem, true) : document.createElement("p"), close = document.createElement("button");
   text.setAttribute("role", "alert");
-  text.textContent = problem?.textContent.trim() || "The server did not answer, and may have done it or not. Look before you try again.";
+  if (!problem) text.textContent = "The server did not answer, and may have done it or not. Look before you try again.";
   Object.assign(close, { type: "button", className: "btn", textContent: "Close" });
   close.addEventListener("click", () => box.close());
   return [text, close];

@@ -43,9 +43,9 @@ function refresh() {
   }
 }
 
-// Only a time that is not a part of something else to press can be pressed itself.
+// Only a time that is not a part of something else to press can be pressed itself, nor one that is absolute as it is.
 function reach() {
-  for (const each of document.querySelectorAll("time[datetime]:not([role], [data-elapsed], [data-clock])")) {
+  for (const each of document.querySelectorAll("time[datetime]:not([role], [data-elapsed], [data-clock], [data-exact])")) {
     if (each.closest("a, button, summary, label")) continue;
     each.tabIndex = 0;
     each.setAttribute("role", "button");
