@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from fairchild.client.settings import Setting, settings
 from fairchild.db import insight, marks, migrate, sample, shape, workflows
+from fairchild.db.connect import Link
 from fairchild.db.insight import ERRORS_READ, Coming, ErrorGroup, Menu, PastRun, Server, TableFacts, Trouble
 from fairchild.db.marks import Mark
 from fairchild.db.sample import Sampled
+from fairchild.db.shape import Spread, StepRow
 from fairchild.db.workflows import Relatives, Some, Wanted
 from fairchild.job import Job
 from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape, build
@@ -31,6 +34,8 @@ __all__ = [
     "Server",
     "Setting",
     "Some",
+    "Spread",
+    "Step",
     "TableFacts",
     "Trouble",
     "Wanted",
@@ -39,11 +44,35 @@ __all__ = [
 LOOK = 200
 LOOK_MOST = 1000
 """Workflows that are looked at for one page of those that are wanted."""
+MOST_STEPS = 60
 SOME_JOBS = 1000
 """Jobs of each that are counted for a list."""
 
 if TYPE_CHECKING:
     from fairchild.client.client import Fairchild
+
+
+class Step(NamedTuple):
+    """A job of the way to a workflow's end: it could begin, began, and ended or called the next."""
+
+    id: UUID
+    task: str
+    group: str
+    ready_at: datetime
+    started_at: datetime | None
+    until: datetime | None
+
+    @property
+    def waited(self) -> timedelta:
+        """For a worker."""
+        return timedelta() if self.started_at is None else max(self.started_at - self.ready_at, timedelta())
+
+    @property
+    def ran(self) -> timedelta:
+        """Its last attempt."""
+        if self.started_at is None or self.until is None:
+            return timedelta()
+        return max(self.until - self.started_at, timedelta())
 
 
 class Listed(NamedTuple):
@@ -140,8 +169,17 @@ class Insight:
         """The server, and fairchild's tables, the largest first."""
         return self._client.ask(insight.server)
 
-    def shape(self, root: Job, most: int = MOST_NODES) -> Shape:
-        """The workflow of a root as at most ``most`` nodes, whatever its size; the root is the first."""
+    def shape(
+        self,
+        root: Job,
+        most: int = MOST_NODES,
+        opened: Collection[str] = (),
+        start: tuple[int, int] | None = None,
+    ) -> Shape:
+        """The workflow of a root as at most ``most`` nodes, whatever its size; the root is the first.
+
+        ``opened``, ``start``: see ``rules.shape.build``.
+        """
         rows = self._client.ask(lambda link: shape.groups(link, root.id))
         state = "retrying" if root.state == "scheduled" and root.attempt else root.state.value
         first = Group(ROOT, root.task, (-1, 0), root.id, {state: 1}, root.inserted_at, root.attempted_at, root.ended_at)
@@ -161,6 +199,8 @@ class Insight:
             groups.values(),
             ((ROOT if each.source is None else str(each.source), samples[each.sample], each.called) for each in links),
             most,
+            opened,
+            start,
         )
 
     def workflows(self, wanted: Wanted, limit: int, start: UUID | None = None, *, newer: bool = False) -> Listed:
@@ -192,16 +232,88 @@ class Insight:
             return Listed(found, ids[-1] if ids else start, further, seen)
         return Listed(found, further, first if back is not None else None, seen)
 
-    def group_jobs(self, workflow: UUID, group: str, limit: int = 50) -> list[Job]:
-        """Some jobs of one of ``shape()``'s groups, those that ended badly first; none of one that was folded."""
-        try:
-            key = int(group)
-        except ValueError:
+    def group_jobs(
+        self, workflow: UUID, group: str, limit: int = 50, *, state: str = "", after: UUID | None = None
+    ) -> list[Job]:
+        """Jobs of one of ``shape()``'s groups in the order in which they were made; none of one that was folded."""
+        key = _group(group)
+        if key is None:
             return []
-        if not -(2**63) <= key < 2**63:
+        first = after or UUID(int=0)
+        return self._jobs(self._client.ask(lambda link: shape.group_jobs(link, workflow, key, state, first, limit)))
+
+    def slowest(self, workflow: UUID, group: str, limit: int = 50) -> list[Job]:
+        """Jobs of a group: those that failed, then those that ran longest."""
+        key = _group(group)
+        if key is None:
             return []
-        return self._jobs(self._client.ask(lambda link: shape.group_jobs(link, workflow, key, limit)))
+        return self._jobs(self._client.ask(lambda link: shape.slowest(link, workflow, key, limit)))
+
+    def runs(self, workflow: UUID, group: str, limit: int = 2000) -> list[float]:
+        """Seconds that some completed jobs of a group ran."""
+        key = _group(group)
+        return [] if key is None else self._client.ask(lambda link: shape.runs(link, workflow, key, limit))
+
+    def spread(self, workflow: UUID, since: datetime, until: datetime) -> dict[str, Spread]:
+        """By group, of 10,000 jobs of a workflow at most: how long they ran, and when in this time they began."""
+        found = self._client.ask(lambda link: shape.spread(link, workflow, since, until))
+        return {str(key): each for key, each in found.items()}
+
+    def previous(self, root: Job) -> Job | None:
+        """The root of the same task that ran before, if it is among some hundred workflows before this one."""
+        wanted = Wanted(task=root.task)
+        found = self._client.ask(lambda link: workflows.walk(link, wanted, root.id, LOOK, newer=False))
+        return next(iter(self._jobs([each for each, passes in found if passes][:1])), None)
+
+    def way(self, root: Job, parents: Collection[str]) -> list[Step]:
+        """The jobs that determined when a workflow ended, or how far it is: from the root to the last that ended.
+
+        Each began because the one before ended or called it. ``parents``: the groups that have called others. At most
+        ``MOST_STEPS``, the last ones.
+        """
+        return self._client.ask(lambda link: _way(link, root, parents))
 
     def _jobs(self, ids: list[UUID]) -> list[Job]:
         found = self._client._read(ids)
         return [found[each] for each in ids if each in found]
+
+
+def _group(key: str) -> int | None:
+    """A group's key as it is stored; None if it is none."""
+    try:
+        number = int(key)
+    except ValueError:
+        return None
+    return number if -(2**63) <= number < 2**63 else None
+
+
+def _way(link: Link, root: Job, parents: Collection[str]) -> list[Step]:
+    """See Insight.way."""
+
+    def last(row: StepRow) -> StepRow:
+        """What ended last of a job with all that it called."""
+        while row.group is None or str(row.group) in parents:
+            child = shape.last_child(link, root.id, row.id)
+            if child is None:
+                break
+            row = child
+        return row
+
+    steps: list[Step] = []
+    start = shape.step(link, root.id)
+    row = None if start is None else last(start)
+    until = None if row is None else row.ended_at
+    while row is not None and len(steps) < MOST_STEPS:
+        before = None if row.group is None else shape.last_before(link, root.id, row.id)
+        ended = None if before is None else before.ended_at
+        waited = ended is not None and ended > row.inserted_at
+        ready = ended if waited and ended is not None else row.inserted_at
+        group = ROOT if row.group is None else str(row.group)
+        steps.append(Step(row.id, row.task, group, ready, row.started_at, until))
+        if waited and before is not None:
+            row = last(before)
+            until = row.ended_at
+        else:
+            until = row.inserted_at
+            row = None if row.parent_id is None else shape.step(link, row.parent_id)
+    return steps[::-1]

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from fairchild.db.browse import find_jobs, finding
 from fairchild.db.connect import Link
+from fairchild.db.shape import GROUP_KEY
 from fairchild.db.statement import Sql
 from fairchild.job import Job
 from fairchild.rules.query import EVER, RETRYING, Query, Term
@@ -192,6 +193,9 @@ _FRAGMENTS: dict[str, Callable[[Term, str], str]] = {
     "parent": lambda _, name: (
         f"v.workflow_id IN (SELECT workflow_id FROM {{jobs}} WHERE id = ANY(%({name})s::uuid[]))"
         f" AND v.parent_id = ANY(%({name})s::uuid[])"
+    ),
+    "group": lambda _, name: (
+        f"EXISTS (SELECT FROM {{jobs}} g WHERE g.id = v.id AND {GROUP_KEY.format('g')} = ANY(%({name})s::bigint[]))"
     ),
     "priority": _equal("priority", "int"),
     "attempt": _equal("attempt", "int"),

@@ -14,50 +14,141 @@ from fairchild.db.connect import Link
 from fairchild.db.statement import Sql
 
 MOST_GROUPS = 5000
+_PENDING = "pending"
+MOST_SPREAD = 10_000
+PARTS = 24
 
 # A job that was made without a group is grouped by its depth and task.
-_KEY = "coalesce({0}.group_key, hashtextextended({0}.task, {0}.depth))"
+GROUP_KEY = "coalesce({0}.group_key, hashtextextended({0}.task, {0}.depth))"
 
-# A page or a poll. Index fairchild_jobs_by_workflow; of each job a few columns, of the small tables those it has.
+# A page or a poll. Index fairchild_jobs_by_workflow; of each job a few columns. It groups by plain columns, of which
+# PostgreSQL knows how few values there are, so that it hashes: by an expression it sorts all jobs, on disk.
 GROUPS = Sql(
     "shape_groups",
     f"""
-SELECT {_KEY.format("j")}, j.task, max(j.depth), max(coalesce(j.rank, 0)),
-       CASE WHEN j.state <> 'pending' THEN j.state
-            WHEN c.job_id IS NOT NULL THEN 'running'
-            WHEN d.job_id IS NOT NULL THEN CASE WHEN j.attempt > 0 THEN 'retrying' ELSE 'scheduled' END
-            WHEN w.job_id IS NOT NULL THEN 'waiting'
-            ELSE 'available' END,
-       count(*), (array_agg(j.id ORDER BY j.id))[1], min(j.inserted_at), min(coalesce(c.claimed_at, j.attempted_at)),
-       max(j.ended_at),
-       extract(epoch FROM avg(j.ended_at - j.attempted_at) FILTER (WHERE j.state = 'completed'))::float8
-  FROM {{jobs}} j
-  LEFT JOIN {{claims}} c ON c.job_id = j.id
-  LEFT JOIN {{due}} d ON d.job_id = j.id
-  LEFT JOIN {{waiting}} w ON w.job_id = j.id
- WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL
- GROUP BY 1, 2, 5 ORDER BY 3, 4, 7 LIMIT {MOST_GROUPS}""",
+SELECT {GROUP_KEY.format("j")}, j.task, j.depth, j.rank, j.state, j.n, j.sample::uuid, j.inserted_at, j.started_at,
+       j.ended_at, j.mean
+  FROM (
+  SELECT group_key, task, depth, max(coalesce(rank, 0)) AS rank, state, count(*) AS n,
+         min(id::text COLLATE "C") AS sample, min(inserted_at) AS inserted_at, min(attempted_at) AS started_at,
+         max(ended_at) AS ended_at,
+         extract(epoch FROM avg(ended_at - attempted_at) FILTER (WHERE state = 'completed'))::float8 AS mean
+    FROM {{jobs}} WHERE workflow_id = %(id)s::uuid AND parent_id IS NOT NULL
+   GROUP BY group_key, task, depth, state ORDER BY depth, 4, 7 LIMIT {MOST_GROUPS}) j
+ ORDER BY j.depth, j.rank, j.sample""",
+)
+# With it, if some have not ended: where those are that are not available.
+_PLACE = f"""
+SELECT {GROUP_KEY.format("j")}, '{{0}}', j.n, j.at FROM (
+  SELECT j.group_key, j.task, j.depth, count(*) AS n, min({{1}}) AS at
+    FROM {{{{{{2}}}}}} p JOIN {{{{jobs}}}} j ON j.id = p.job_id
+   WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND j.state = 'pending'{{3}}
+   GROUP BY j.group_key, j.task, j.depth) j"""
+PLACES = Sql(
+    "shape_places",
+    " UNION ALL ".join(
+        _PLACE.format(*each)
+        for each in (
+            ("running", "p.claimed_at", "claims", ""),
+            ("scheduled", "j.attempted_at", "due", " AND j.attempt = 0"),
+            ("retrying", "j.attempted_at", "due", " AND j.attempt > 0"),
+            ("waiting", "j.attempted_at", "waiting", ""),
+        )
+    ),
 )
 # What a job of each group was called by and waits for. Primary keys, and index fairchild_edges_by_downstream.
 LINKS = Sql(
     "shape_links",
     f"""
-SELECT s.id, CASE WHEN p.parent_id IS NOT NULL THEN {_KEY.format("p")} END, true
+SELECT s.id, CASE WHEN p.parent_id IS NOT NULL THEN {GROUP_KEY.format("p")} END, true
   FROM unnest(%(ids)s::uuid[]) AS s(id) JOIN {{jobs}} j ON j.id = s.id JOIN {{jobs}} p ON p.id = j.parent_id
 UNION
-SELECT e.downstream, CASE WHEN u.parent_id IS NOT NULL THEN {_KEY.format("u")} END, false
+SELECT e.downstream, CASE WHEN u.parent_id IS NOT NULL THEN {GROUP_KEY.format("u")} END, false
   FROM {{edges}} e JOIN {{jobs}} u ON u.id = e.upstream
  WHERE e.downstream = ANY(%(ids)s::uuid[])
    AND (u.id = %(root)s::uuid OR (u.workflow_id = %(root)s::uuid AND u.parent_id IS NOT NULL))""",
 )
-# The drawer of a group: those that ended badly first, then in the order in which they were made.
+# The drawer of a group, a page of it: in one state or in all, in the order in which they were made.
 GROUP_JOBS = Sql(
     "shape_group_jobs",
     f"""
 SELECT j.id FROM {{jobs}} j
- WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND {_KEY.format("j")} = %(group)s::bigint
- ORDER BY CASE j.state WHEN 'failed' THEN 0 WHEN 'cancelled' THEN 1 WHEN 'pending' THEN 2 ELSE 3 END, j.id
+ WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND {GROUP_KEY.format("j")} = %(group)s::bigint
+   AND j.id > %(after)s::uuid
+   AND CASE %(state)s::text
+         WHEN '' THEN true
+         WHEN 'completed' THEN j.state = 'completed'
+         WHEN 'failed' THEN j.state = 'failed'
+         WHEN 'cancelled' THEN j.state = 'cancelled'
+         ELSE j.state = 'pending' AND %(state)s::text = (
+           SELECT CASE WHEN EXISTS (SELECT FROM {{claims}} c WHERE c.job_id = j.id) THEN 'running'
+                       WHEN EXISTS (SELECT FROM {{due}} d WHERE d.job_id = j.id)
+                       THEN CASE WHEN j.attempt > 0 THEN 'retrying' ELSE 'scheduled' END
+                       WHEN EXISTS (SELECT FROM {{waiting}} w WHERE w.job_id = j.id) THEN 'waiting'
+                       ELSE 'available' END)
+       END
+ ORDER BY j.id LIMIT %(limit)s""",
+)
+# The timeline of a group: those that failed, then those that ran longest.
+SLOWEST = Sql(
+    "shape_slowest",
+    f"""
+SELECT j.id FROM {{jobs}} j
+ WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND {GROUP_KEY.format("j")} = %(group)s::bigint
+   AND j.attempted_at IS NOT NULL
+ ORDER BY j.state = 'failed' DESC, coalesce(j.ended_at, statement_timestamp()) - j.attempted_at DESC, j.id
  LIMIT %(limit)s""",
+)
+# The drawer's histogram: how long some of the jobs of a group ran.
+RUNS = Sql(
+    "shape_runs",
+    f"""
+SELECT extract(epoch FROM j.ended_at - j.attempted_at)::float8 FROM {{jobs}} j
+ WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND {GROUP_KEY.format("j")} = %(group)s::bigint
+   AND j.state = 'completed' AND j.attempted_at IS NOT NULL LIMIT %(limit)s""",
+)
+# How long the jobs of each group ran, and when, of at most so many jobs of the workflow: (group, how many, p50, p95,
+# and for each of 24 parts of the time between two moments how many began in it). A page.
+SPREAD = Sql(
+    "shape_spread",
+    f"""
+WITH seen AS MATERIALIZED (
+  SELECT {GROUP_KEY.format("j")} AS key, j.state, extract(epoch FROM j.ended_at - j.attempted_at)::float8 AS run,
+         j.attempted_at
+    FROM {{jobs}} j
+   WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND j.attempted_at IS NOT NULL
+     AND j.state <> 'pending' LIMIT {MOST_SPREAD}),
+parts AS (
+  SELECT key, array_agg(ARRAY[part, n] ORDER BY part) AS density FROM (
+    SELECT key, count(*)::int AS n,
+           width_bucket(extract(epoch FROM attempted_at - %(since)s::timestamptz)::float8, 0,
+                        greatest(extract(epoch FROM %(until)s::timestamptz - %(since)s::timestamptz)::float8, 0.001),
+                        {PARTS}) AS part
+      FROM seen GROUP BY 1, 3) p GROUP BY key)
+SELECT s.key, count(*), percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY run)
+                          FILTER (WHERE s.state = 'completed'), max(p.density)
+  FROM seen s JOIN parts p ON p.key = s.key GROUP BY s.key""",
+)
+# The way back from a job: what of all that it waited for ended last, and who called it. Primary keys, and index
+# fairchild_edges_by_downstream.
+_STEP = f"""j.id, j.task, j.parent_id, CASE WHEN j.parent_id IS NOT NULL THEN {GROUP_KEY.format("j")} END,
+       j.inserted_at, j.attempted_at, j.ended_at"""
+BEFORE = Sql(
+    "shape_before",
+    f"""
+SELECT {_STEP} FROM {{edges}} e JOIN {{jobs}} j ON j.id = e.upstream
+ WHERE e.downstream = %(id)s::uuid AND j.workflow_id = %(root)s::uuid AND j.ended_at IS NOT NULL
+ ORDER BY j.ended_at DESC, j.id LIMIT 1""",
+)
+STEP = Sql("shape_step", f"SELECT {_STEP} FROM {{jobs}} j WHERE j.id = %(id)s::uuid")
+# Asked of parents only.
+LAST_CHILD = Sql(
+    "shape_last_child",
+    f"""
+SELECT {_STEP} FROM {{jobs}} j
+ WHERE j.workflow_id = %(root)s::uuid AND j.parent_id = %(id)s::uuid AND j.parent_id IS NOT NULL
+   AND j.ended_at IS NOT NULL
+ ORDER BY j.ended_at DESC, j.id LIMIT 1""",
 )
 
 
@@ -86,9 +177,50 @@ class LinkRow(NamedTuple):
     """The source is the parent, and not what is waited for."""
 
 
+class Spread(NamedTuple):
+    """Of some jobs of a group: how many, half and 95 % of them ran at most so many seconds, when they began."""
+
+    jobs: int
+    p50: float | None
+    p95: float | None
+    density: dict[int, int]
+    """Of the parts of the time, from 1 on, in which some began: how many."""
+
+
+class StepRow(NamedTuple):
+    """A job on the way that led to the end; ``group`` is None for the root."""
+
+    id: UUID
+    task: str
+    parent_id: UUID | None
+    group: int | None
+    inserted_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
 def groups(link: Link, workflow: UUID) -> list[GroupRow]:
     """The groups of all descendants of a root, a row for each state."""
-    return [GroupRow(*row) for row in link.rows(GROUPS, {"id": workflow})]
+    found = [GroupRow(*row) for row in link.rows(GROUPS, {"id": workflow})]
+    if not any(row.state == _PENDING for row in found):
+        return found
+    places: dict[int, list[tuple[str, int, datetime | None]]] = {}
+    for key, state, jobs, at in link.rows(PLACES, {"id": workflow}):
+        places.setdefault(key, []).append((state, jobs, at))
+    rows: list[GroupRow] = []
+    for row in found:
+        if row.state != _PENDING:
+            rows.append(row)
+            continue
+        left = row.jobs
+        for state, jobs, at in places.get(row.key, ()):
+            jobs = min(jobs, left)  # noqa: PLW2901 - read a moment later, when there may be more
+            left -= jobs
+            if jobs:
+                rows.append(row._replace(state=state, jobs=jobs, started_at=at))
+        if left:
+            rows.append(row._replace(state="available", jobs=left))
+    return rows
 
 
 def links(link: Link, workflow: UUID, samples: list[UUID]) -> list[LinkRow]:
@@ -96,6 +228,41 @@ def links(link: Link, workflow: UUID, samples: list[UUID]) -> list[LinkRow]:
     return [LinkRow(*row) for row in link.rows(LINKS, {"ids": samples, "root": workflow})]
 
 
-def group_jobs(link: Link, workflow: UUID, group: int, limit: int) -> list[UUID]:
-    """Some jobs of a group, those that need a look first."""
-    return [row[0] for row in link.rows(GROUP_JOBS, {"id": workflow, "group": group, "limit": limit})]
+def group_jobs(link: Link, workflow: UUID, group: int, state: str, after: UUID, limit: int) -> list[UUID]:
+    """Jobs of a group after one of them, in a state or ("") in all."""
+    params = {"id": workflow, "group": group, "state": state, "after": after, "limit": limit}
+    return [row[0] for row in link.rows(GROUP_JOBS, params)]
+
+
+def slowest(link: Link, workflow: UUID, group: int, limit: int) -> list[UUID]:
+    """Jobs of a group that failed or ran longest."""
+    return [row[0] for row in link.rows(SLOWEST, {"id": workflow, "group": group, "limit": limit})]
+
+
+def runs(link: Link, workflow: UUID, group: int, limit: int) -> list[float]:
+    """Seconds that completed jobs of a group ran."""
+    return [row[0] for row in link.rows(RUNS, {"id": workflow, "group": group, "limit": limit})]
+
+
+def spread(link: Link, workflow: UUID, since: datetime, until: datetime) -> dict[int, Spread]:
+    """How long the jobs of each group ran and when they began, of some of them."""
+    rows = link.rows(SPREAD, {"id": workflow, "since": since, "until": until})
+    return {
+        key: Spread(jobs, quantiles[0] if quantiles else None, quantiles[1] if quantiles else None, dict(density))
+        for key, jobs, quantiles, density in rows
+    }
+
+
+def step(link: Link, job_id: UUID) -> StepRow | None:
+    """A job as a step of the way."""
+    return next((StepRow(*row) for row in link.rows(STEP, {"id": job_id})), None)
+
+
+def last_before(link: Link, workflow: UUID, job_id: UUID) -> StepRow | None:
+    """What ended last of all that a job waited for."""
+    return next((StepRow(*row) for row in link.rows(BEFORE, {"id": job_id, "root": workflow})), None)
+
+
+def last_child(link: Link, workflow: UUID, job_id: UUID) -> StepRow | None:
+    """The child that ended last."""
+    return next((StepRow(*row) for row in link.rows(LAST_CHILD, {"id": job_id, "root": workflow})), None)

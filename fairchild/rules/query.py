@@ -268,6 +268,12 @@ def _whole(name: str, value: str) -> int:
     return int(value)
 
 
+def _group(name: str, value: str) -> int:
+    if not re.fullmatch(r"-?\d{1,19}", value, re.ASCII) or not -(2**63) <= int(value) < 2**63:
+        raise UsageError(f"{name}: {value!r} is not a group of a workflow's graph")
+    return int(value)
+
+
 def _duration(name: str, value: str) -> timedelta:
     found = _DURATION.fullmatch(value)
     if found is None:
@@ -315,6 +321,7 @@ _KINDS: dict[str, tuple[Callable[[str, str], Value], bool]] = {
     "worker": (_id, False),
     "workflow": (_id, False),
     "parent": (_id, False),
+    "group": (_group, False),
     "priority": (_whole, True),
     "attempt": (_whole, True),
     "error": (_text, False),

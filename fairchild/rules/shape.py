@@ -3,11 +3,14 @@
 Where there are more than ``MOST_NODES`` groups, those of one depth, rank and task become one. Every edge leads to a
 larger depth or rank, so the drawing stays free of circles; by task alone it would not. If that is not enough, what lies
 deepest becomes one node, "deeper".
+
+Either can be opened: what was merged shows its groups as far as there is room, and the window on the levels begins
+further down, with what lies before it as one node, "earlier".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +19,7 @@ from uuid import UUID
 MOST_NODES = 150
 ROOT = "root"
 DEEPER = "deeper"
+EARLIER = "earlier"
 _ENDED = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -73,6 +77,10 @@ class Shape:
 
     groups: list[Group]
     edges: list[Edge]
+    parents: dict[str, str] = field(default_factory=dict)
+    """The group that called a group."""
+    inside: dict[str, str] = field(default_factory=dict)
+    """The group that a group is drawn in: itself, or what it was folded into."""
 
     @property
     def jobs(self) -> int:
@@ -99,10 +107,17 @@ def _pick(choose: Any, one: datetime | None, other: datetime | None) -> datetime
     return picked
 
 
-def build(groups: Iterable[Group], links: Iterable[tuple[str, str, bool]], most: int = MOST_NODES) -> Shape:
+def build(
+    groups: Iterable[Group],
+    links: Iterable[tuple[str, str, bool]],
+    most: int = MOST_NODES,
+    opened: Collection[str] = (),
+    start: tuple[int, int] | None = None,
+) -> Shape:
     """The shape of ``groups`` and of (source, target, called) between them, with at most ``most`` nodes.
 
-    A group that waits for a sibling is not also joined to what has called it.
+    A group that waits for a sibling is not also joined to what has called it. ``opened``: nodes whose groups are to be
+    shown; ``start``: the level from which on they are.
     """
     by_key = {group.key: group for group in groups}
     known = [link for link in links if link[0] in by_key and link[1] in by_key]
@@ -110,7 +125,7 @@ def build(groups: Iterable[Group], links: Iterable[tuple[str, str, bool]], most:
     pairs = dict.fromkeys((source, target) for source, target, called in known if not called or target not in waits)
     to = {key: key for key in by_key}
     if len(by_key) > most:
-        to = _fold(by_key, most)
+        to = _fold(by_key, most, frozenset(opened), start)
     nodes: dict[str, Group] = {}
     for key, group in by_key.items():
         node = nodes.get(to[key])
@@ -119,29 +134,44 @@ def build(groups: Iterable[Group], links: Iterable[tuple[str, str, bool]], most:
             nodes[group.key] = group
         else:
             node.take(group)
+            node.level = min(node.level, group.level)
             node.folded += 1
     for node in nodes.values():
-        if node.key == DEEPER:
-            node.task = f"{node.folded:,} deeper groups"
+        if node.key in (DEEPER, EARLIER):
+            node.task = f"{node.folded:,} {node.key} groups"
     edges = dict.fromkeys((to[source], to[target]) for source, target in pairs if to[source] != to[target])
     drawn = [Edge(source, target, not nodes[source].ended) for source, target in _forwards(nodes, edges)]
-    return Shape(list(nodes.values()), drawn)
+    parents: dict[str, str] = {}
+    for source, target, called in known:
+        if called and to[source] != to[target]:
+            parents.setdefault(to[target], to[source])
+    return Shape(list(nodes.values()), drawn, parents, to)
 
 
-def _fold(by_key: Mapping[str, Group], most: int) -> dict[str, str]:
+def _fold(
+    by_key: Mapping[str, Group], most: int, opened: frozenset[str], start: tuple[int, int] | None
+) -> dict[str, str]:
     """The node that each group becomes part of."""
     to = {key: ROOT if key == ROOT else f"{g.level[0]}.{g.level[1]}.{g.task}" for key, g in by_key.items()}
     levels: dict[tuple[int, int], set[str]] = {}
     for key, group in by_key.items():
+        if start is not None and key != ROOT and group.level < start:
+            to[key] = EARLIER
         levels.setdefault(group.level, set()).add(to[key])
-    room = most - 1
+    room = most - 1 - any(node == EARLIER for node in to.values())
     kept = set()
     for level in sorted(levels):
-        if len(levels[level]) > room:
+        own = levels[level] - {EARLIER}
+        if len(own) > room:
             break
-        room -= len(levels[level])
+        room -= len(own)
         kept.add(level)
-    return {key: to[key] if group.level in kept else DEEPER for key, group in by_key.items()}
+    to = {key: node if node == EARLIER or by_key[key].level in kept else DEEPER for key, node in to.items()}
+    for key, group in sorted(by_key.items(), key=lambda each: -each[1].jobs):
+        if to[key] in opened - {ROOT, DEEPER, EARLIER} and room > 0:
+            to[key] = group.key
+            room -= 1
+    return to
 
 
 def _forwards(nodes: Mapping[str, Group], edges: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -53,8 +53,10 @@ class Layout:
     lines: tuple[Line, ...]
 
 
-def layout(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> Layout:
+def layout(nodes: Sequence[str], edges: Iterable[tuple[str, str]], *, down: bool = False) -> Layout:
     """Lay out an acyclic graph. Edges are (from, to); those of a node to itself or to no node are left out.
+
+    From left to right, or ``down``.
 
     Raises UsageError, showing it, for a circle.
     """
@@ -65,17 +67,19 @@ def layout(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> Layout:
     ranks = _ranks(list(known), pairs)
     columns, chains = _columns(ranks, pairs)
     _order(columns, chains)
-    heights = _heights(columns, chains)
-    lowest = min(heights.values())
-    boxes = {
-        node: Box(_x(rank), round(heights[node] - lowest - NODE_HEIGHT / 2 + MARGIN + NODE_HEIGHT / 2, 1), rank)
-        for node, rank in ranks.items()
-    }
-    middles = {each: round(top - lowest + MARGIN + _size(each) / 2, 1) for each, top in heights.items()}
-    lines = tuple(Line(a, b, _path([(_x(ranks[a] + step), middles[each]) for step, each in enumerate(chain)]))
+    way = DOWN if down else ACROSS
+    tops = _heights(columns, chains, way)
+    lowest = min(tops.values())
+    boxes = {}
+    for node, rank in ranks.items():
+        along, across = way.at(rank), round(tops[node] - lowest + MARGIN, 1)
+        boxes[node] = Box(across, along, rank) if down else Box(along, across, rank)
+    middles = {each: round(top - lowest + MARGIN + way.size(each) / 2, 1) for each, top in tops.items()}
+    lines = tuple(Line(a, b, _path([(way.at(ranks[a] + step), middles[each]) for step, each in enumerate(chain)], way))
                   for (a, b), chain in zip(pairs, chains, strict=True))  # fmt: skip
-    tall = max(heights[each] + _size(each) for each in heights) - lowest
-    return Layout(_x(len(columns) - 1) + NODE_WIDTH + MARGIN, round(tall + 2 * MARGIN, 1), boxes, lines)
+    broad = round(max(tops[each] + way.size(each) for each in tops) - lowest + 2 * MARGIN, 1)
+    long = way.at(len(columns) - 1) + way.length + MARGIN
+    return Layout(broad, long, boxes, lines) if down else Layout(long, broad, boxes, lines)
 
 
 _Lane = tuple[int, int]
@@ -83,12 +87,25 @@ _Lane = tuple[int, int]
 _Place = str | _Lane
 
 
-def _x(rank: int) -> float:
-    return float(MARGIN + rank * (NODE_WIDTH + COLUMN_GAP))
+@dataclass(frozen=True)
+class _Way:
+    """The direction of the edges: how long a node is along it, and how broad across it."""
+
+    length: int
+    breadth: int
+    swapped: bool
+
+    def at(self, rank: int) -> float:
+        """Where the nodes of a rank begin."""
+        return float(MARGIN + rank * (self.length + COLUMN_GAP))
+
+    def size(self, place: _Place) -> int:
+        """How much room a place takes in its rank."""
+        return self.breadth if isinstance(place, str) else LANE_HEIGHT
 
 
-def _size(place: _Place) -> int:
-    return NODE_HEIGHT if isinstance(place, str) else LANE_HEIGHT
+ACROSS = _Way(NODE_WIDTH, NODE_HEIGHT, swapped=False)
+DOWN = _Way(NODE_HEIGHT, NODE_WIDTH, swapped=True)
 
 
 def _ranks(nodes: list[str], pairs: list[tuple[str, str]]) -> dict[str, int]:
@@ -181,33 +198,35 @@ def _crossings(columns: list[list[_Place]], right: Mapping[_Place, list[_Place]]
     return total
 
 
-def _heights(columns: list[list[_Place]], chains: list[tuple[_Place, ...]]) -> dict[_Place, float]:
+def _heights(columns: list[list[_Place]], chains: list[tuple[_Place, ...]], way: _Way) -> dict[_Place, float]:
     """The upper edge of each place."""
     left, right = _neighbours(chains)
     tops: dict[_Place, float] = {}
     for column in columns:
         # Centred around zero to begin with.
-        tops.update(_spread(column, dict.fromkeys(column, 0.0)))
+        tops.update(_spread(column, dict.fromkeys(column, 0.0), way))
     for turn in range(RELAXATIONS):
         for column in columns if turn % 2 == 0 else reversed(columns):
             wanted = {}
             for place in column:
                 near = [*left[place], *right[place]]
                 middle = (
-                    sum(tops[q] + _size(q) / 2 for q in near) / len(near) if near else tops[place] + _size(place) / 2
+                    sum(tops[q] + way.size(q) / 2 for q in near) / len(near)
+                    if near
+                    else tops[place] + way.size(place) / 2
                 )
-                wanted[place] = middle - _size(place) / 2
-            tops.update(_spread(column, wanted))
+                wanted[place] = middle - way.size(place) / 2
+            tops.update(_spread(column, wanted, way))
     return tops
 
 
-def _spread(column: list[_Place], wanted: Mapping[_Place, float]) -> dict[_Place, float]:
+def _spread(column: list[_Place], wanted: Mapping[_Place, float], way: _Way) -> dict[_Place, float]:
     """The tops closest to ``wanted`` (least squares) at which places keep their order and do not touch."""
     offsets: list[float] = []
     offset = 0.0
     for place in column:
         offsets.append(offset)
-        offset += _size(place) + (ROW_GAP if isinstance(place, str) else ROW_GAP / 2)
+        offset += way.size(place) + (ROW_GAP if isinstance(place, str) else ROW_GAP / 2)
     blocks: list[tuple[float, int]] = []  # (mean, how many)
     for place, moved in zip(column, offsets, strict=True):
         mean, count = wanted[place] - moved, 1
@@ -220,18 +239,22 @@ def _spread(column: list[_Place], wanted: Mapping[_Place, float]) -> dict[_Place
     return {place: mean + moved for place, mean, moved in zip(column, flat, offsets, strict=True)}
 
 
-def _path(points: list[tuple[float, float]]) -> str:
-    """From the right side of the first place through the lanes to the left side of the last."""
+def _path(points: list[tuple[float, float]], way: _Way) -> str:
+    """From the far side of the first place through the lanes to the near side of the last."""
+
+    def point(along: float, across: float) -> str:
+        return f"{_n(across)} {_n(along)}" if way.swapped else f"{_n(along)} {_n(across)}"
+
     x, y = points[0]
-    x += NODE_WIDTH
-    out = [f"M{_n(x)} {_n(y)}"]
+    x += way.length
+    out = [f"M{point(x, y)}"]
     for next_x, next_y in points[1:]:
         bend = (next_x - x) / 2
-        out.append(f"C{_n(x + bend)} {_n(y)} {_n(next_x - bend)} {_n(next_y)} {_n(next_x)} {_n(next_y)}")
+        out.append(f"C{point(x + bend, y)} {point(next_x - bend, next_y)} {point(next_x, next_y)}")
         x, y = next_x, next_y
         if (next_x, next_y) != points[-1]:
-            x += NODE_WIDTH
-            out.append(f"H{_n(x)}")
+            x += way.length
+            out.append(f"{'V' if way.swapped else 'H'}{_n(x)}")
     return "".join(out)
 
 

@@ -47,19 +47,42 @@ def test_what_lies_deepest_becomes_one_node() -> None:
     assert shape.jobs == 31
 
 
+def test_what_was_merged_opens_as_far_as_there_is_room_and_the_window_moves_down() -> None:
+    def many() -> list[Group]:
+        return [root(), *(group(f"{n}", "load" if n % 2 else "save", (1, n % 2)) for n in range(20))]
+
+    links = [(ROOT, f"{n}", True) for n in range(20)]
+    opened = build(many(), links, 10, ["1.1.load"])
+    assert sorted(g.folded for g in opened.groups) == [1] * 7 + [4, 10]
+    assert opened.jobs == 21
+
+    chain = [group(f"{n}", f"t{n}", (n, 0)) for n in range(30)]
+    later = build([root(), *chain], [(a.key, b.key, True) for a, b in pairwise(chain)], 10, (), (20, 0))
+    assert [g.task for g in later.groups][:3] == ["root", "20 earlier groups", "t20"]
+    assert [g.level for g in later.groups if g.key == DEEPER] == [(27, 0)]
+
+
 keys = st.integers(0, 40).map(str)
 
 
 @given(
     st.lists(st.tuples(keys, st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 3)), unique_by=lambda g: g[0]),
     st.lists(st.tuples(keys, keys, st.booleans())),
-    st.integers(2, 30),
+    st.integers(3, 30),
+    st.sets(st.sampled_from(["1.0.a", "0.0.b", "2.1.c", "deeper", "root"])),
+    st.none() | st.tuples(st.integers(0, 4), st.integers(0, 3)),
 )
 def test_any_groups_can_be_drawn_and_no_job_is_lost(
-    given_groups: list[tuple[str, str, int, int]], links: list[tuple[str, str, bool]], most: int
+    given_groups: list[tuple[str, str, int, int]],
+    links: list[tuple[str, str, bool]],
+    most: int,
+    opened: set[str],
+    start: tuple[int, int] | None,
 ) -> None:
     groups = [root(), *(group(k, task, (depth, rank), completed=2) for k, task, depth, rank in given_groups)]
-    shape = build(groups, links, most)
+    shape = build(groups, links, most, opened, start)
     assert len(shape.groups) <= most
+    assert set(shape.inside.values()) == {g.key for g in shape.groups}
+    assert set(shape.parents) <= set(shape.inside.values())
     assert shape.jobs == 1 + 2 * len(given_groups)
     layout([g.key for g in shape.groups], [(e.source, e.target) for e in shape.edges])

@@ -42,6 +42,25 @@ def test_no_boxes_overlap_and_edges_run_from_left_to_right(graph: tuple[list[str
     assert layout(nodes, edges) == drawing
 
 
+@given(dags())
+@settings(deadline=None)
+def test_downwards_no_boxes_overlap_either_and_edges_run_down(graph: tuple[list[str], list[tuple[str, str]]]) -> None:
+    nodes, edges = graph
+    drawing = layout(nodes, edges, down=True)
+    across = layout(nodes, edges)
+    assert {name: box.rank for name, box in drawing.boxes.items()} == {
+        name: box.rank for name, box in across.boxes.items()
+    }
+    boxes = list(drawing.boxes.values())
+    for n, one in enumerate(boxes):
+        for two in boxes[n + 1 :]:
+            assert abs(one.x - two.x) >= NODE_WIDTH + ROW_GAP / 2 - 0.2 or abs(one.y - two.y) >= NODE_HEIGHT
+        assert 0 < one.x < drawing.width - NODE_WIDTH
+        assert 0 < one.y < drawing.height - NODE_HEIGHT
+    for a, b in edges:
+        assert drawing.boxes[a].y + NODE_HEIGHT < drawing.boxes[b].y
+
+
 def test_a_source_stands_just_before_what_needs_it() -> None:
     drawing = layout(["a", "b", "c", "late"], [("a", "b"), ("b", "c"), ("late", "c")])
     assert [drawing.boxes[node].rank for node in ("a", "b", "c", "late")] == [0, 1, 2, 1]

@@ -32,14 +32,16 @@ function chase() {
 }
 
 function near(node, direction) {
-  const along = { ArrowRight: ["from", "to"], ArrowLeft: ["to", "from"] }[direction];
+  const down = box().dataset.dir === "down", [on, back] = down ? ["ArrowDown", "ArrowUp"] : ["ArrowRight", "ArrowLeft"];
+  const along = { [on]: ["from", "to"], [back]: ["to", "from"] }[direction];
   if (along) {
     const edge = document.querySelector(`.dag .e[data-${along[0]}="${CSS.escape(node.dataset.node)}"]`);
     return edge && document.querySelector(`.dag a[data-node="${CSS.escape(edge.dataset[along[1]])}"]`);
   }
   const column = [...document.querySelectorAll(`.dag a[data-rank="${node.dataset.rank}"]`)];
-  column.sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top);
-  return column[column.indexOf(node) + (direction === "ArrowDown" ? 1 : -1)];
+  const at = (each) => each.getBoundingClientRect()[down ? "left" : "top"];
+  column.sort((a, b) => at(a) - at(b));
+  return column[column.indexOf(node) + (direction === (down ? "ArrowRight" : "ArrowDown") ? 1 : -1)];
 }
 
 document.addEventListener("click", (event) => {

@@ -1,0 +1,178 @@
+"""A workflow as a graph, over time and as a list; what lies behind its nodes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from fairchild import Job, Record
+from fairchild.client import insight
+from fairchild.client.workflows import Workflow
+from fairchild.web.pages import flow_drawer
+from tests.support.app import App
+from tests.web.pages_support import SAME_ORIGIN, Page
+
+
+@pytest.fixture
+def run(app: App) -> Job:
+    """Two runs of one program, of which the second has one part that failed; that second one."""
+
+    @app.task(name="load")
+    def load() -> int:
+        return 2
+
+    @app.task(name="part", max_attempts=1)
+    def part(n: int, of: int) -> int:
+        if n == 3 and of == 0:
+            raise ValueError("no")
+        return n
+
+    @app.task(name="sector")
+    def sector(size: int, of: int) -> Any:
+        return Record([part(n, of) for n in range(size)])
+
+    @app.task(name="add")
+    def add(parts: list[Any]) -> int:
+        return len(parts)
+
+    @app.task(name="night")
+    def night(of: int) -> Any:
+        first = load()
+        return add([sector(5, of).or_else([]), first])
+
+    app.work()
+    first = app.client.enqueue("night", {"of": 1})
+    app.wait(first)
+    second = app.client.enqueue("night", {"of": 0})
+    app.wait(second)
+    return app.get(second)
+
+
+def read(site: FlaskClient, run: Job | Workflow, query: str = "") -> Page:
+    answer = site.get(f"/ops/workflows/{run.id}{query}")
+    assert answer.status_code == 200, answer.text
+    return Page(answer.text)
+
+
+def keys(page: Page) -> dict[str, str]:
+    """Nodes by task."""
+    return {each.said.partition(":")[0]: each.attrs["data-node"] for each in page.all("a") if "data-node" in each.attrs}
+
+
+def rows(page: Page) -> list[str]:
+    return [each.attrs["id"] for each in page.all("tr") if each.attrs.get("id", "").startswith("job-")]
+
+
+def test_all_of_a_group_in_the_list_of_jobs_are_exactly_its_jobs(app: App, site: FlaskClient, run: Job) -> None:
+    with app.client.workflow("twice") as flow:
+        first = flow.call("load")
+        _ = [flow.call("part", {"n": n, "of": first}) for n in range(3)]
+        _ = [flow.call("part", {"n": 9, "of": 1}, queue="nobody") for _ in range(2)]
+    page = read(site, flow)
+    groups = [each.attrs["data-node"] for each in page.all("a") if each.attrs.get("data-node") not in (None, "root")]
+    assert len(groups) == 3
+    seen: list[str] = []
+    for group in groups:
+        drawn = read(site, flow, f"?group={group}")
+        (link,) = [each.attrs["href"] for each in drawn.all("a") if each.said == "All in the list of jobs"]
+        listed = rows(Page(site.get(link).text))
+        assert sorted(listed) == sorted(rows(drawn))
+        seen += listed
+    assert len(seen) == len(set(seen)) == 6
+
+
+def test_the_critical_path_leads_from_the_root_to_what_ended_last(site: FlaskClient, run: Job) -> None:
+    page = read(site, run, "?path=1")
+    steps = [each.said.split()[1] for each in page.all("tr") if each.attrs.get("id", "").startswith("step-")]
+    assert steps[:2] == ["night", "sector"]
+    assert steps[-2:] == ["part", "add"]
+    assert {name for name, key in keys(page).items() if page.one("a", data_node=key).attrs.get("class") == "crit"} == {
+        "night", "sector", "part", "add",
+    }  # fmt: skip
+    marked = [each for each in page.all("path") if "crit" in each.attrs.get("class", "")]
+    assert len(marked) == 3
+    assert "crit" not in "".join(each.attrs.get("class", "") for each in read(site, run).all("path"))
+
+
+def test_the_timeline_has_an_axis_opens_a_group_and_compares_with_the_run_before(site: FlaskClient, run: Job) -> None:
+    page = read(site, run, "?view=timeline")
+    ticks = [each for each in page.all("span") if re.match(r"\d{4}-\d\d-\d\d .* UTC", each.attrs.get("title", ""))]
+    assert (len(ticks), ticks[0].said) == (5, "0")
+    assert "The run before took" in page.said
+    part = keys(read(site, run))["part"]
+    opened = read(site, run, f"?view=timeline&group={part}")
+    names = [
+        each.attrs["aria-label"] for each in opened.all("svg", class_="track") if "ran" in each.attrs["aria-label"]
+    ]
+    assert len(names) == 5
+    assert len(opened.all("ol", class_="opened")) == 1
+    jobs = [each.attrs["href"] for each in opened.all("a", class_="mono nowrap")]
+    assert len(jobs) == 5
+    failed = site.get(jobs[0].replace("/jobs/", "/api/jobs/")).json or {}
+    assert failed["state"] == "failed"
+
+
+def test_the_list_is_a_tree_by_who_called_whom_and_what_a_phone_shows_first(site: FlaskClient, run: Job) -> None:
+    page = read(site, run, "?view=list")
+    told = [each.said for each in page.all("th", scope="row")]
+    assert told == [
+        "level 1: night", "level 2: load", "level 2: sector", "level 3: part", "level 2: add",
+    ]  # fmt: skip
+    assert "load, sector" in page.said or "sector, load" in page.said
+    both = read(site, run)
+    assert [each.said for each in both.all("th", scope="row")] == told
+    assert both.one("div", role="region", data_dir="across").attrs["class"] == "dag hide-s"
+    assert read(site, run, "?view=graph").one("div", data_dir="across").attrs["class"] == "dag"
+    assert read(site, run, "?dir=down").one("div", data_dir="down").attrs["class"] == "dag hide-s"
+
+
+def test_a_drawer_has_states_pages_run_times_and_what_can_be_done(
+    app: App, site: FlaskClient, run: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_drawer, "ROWS", 2)
+    part = keys(read(site, run))["part"]
+    page = read(site, run, f"?group={part}")
+    assert "p95" in page.one("figcaption").said
+    assert len(rows(page)) == 2
+    (more,) = [each.attrs["href"] for each in page.all("a") if each.said.startswith("more")]
+    again = read(site, run, more)
+    assert not set(rows(again)) & set(rows(page))
+    failed = read(site, run, f"?group={part}&state=failed")
+    assert len(rows(failed)) == 1
+    (form,) = [each for each in page.all("form") if each.attrs.get("action", "").endswith("/bulk/retry")]
+    fields = {
+        each.attrs["name"]: each.attrs["value"] for each in page.all("input", type="hidden") if "name" in each.attrs
+    }
+    asked = site.post(form.attrs["action"], data=fields, headers=SAME_ORIGIN)
+    assert "Retry 1 job?" in Page(asked.text).one("h1").said
+
+
+def test_what_was_folded_opens_in_the_graph(app: App, site: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with app.client.workflow("wide") as flow:
+        firsts = [flow.call(f"first{n}", queue="nobody") for n in range(4)]
+        for first in firsts:
+            last = flow.call("same", {"of": first})
+            for n in range(4):
+                last = flow.call(f"chain{n}", {"of": last})
+    plain = insight.Insight.shape
+
+    def small(self: insight.Insight, root: Job, most: int = 8, **how: Any) -> Any:
+        return plain(self, root, most, **how)
+
+    monkeypatch.setattr(insight.Insight, "shape", small)
+    page = read(site, flow)
+    nodes = keys(page)
+    assert len(nodes) == 8
+    same = nodes["same"]
+    opened = read(site, flow, f"?group={same}")
+    assert "4 groups of jobs drawn as one" in opened.said
+    deeper = nodes["3 deeper groups"] if "3 deeper groups" in nodes else nodes[next(n for n in nodes if "deeper" in n)]
+    drawer = read(site, flow, f"?group={deeper}")
+    (link,) = [each.attrs["href"] for each in drawer.all("a") if each.said == "Open in the graph"]
+    later = read(site, flow, link)
+    assert any("earlier groups" in name for name in keys(later))
+    assert "chain3" in keys(later)
+    assert len(keys(later)) <= 8
