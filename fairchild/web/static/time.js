@@ -61,6 +61,7 @@ function absolute(time, moment) {
 const tip = document.createElement("div");
 tip.className = "moment";
 tip.hidden = true;
+tip.setAttribute("aria-hidden", "true");  // the title says it already
 document.body.append(tip);
 
 function say(event) {
