@@ -622,6 +622,8 @@ def _workflows(api: Api) -> None:
         try:
             over = run(done.append)
         except UsageError as error:
+            if action == "cancel":
+                raise
             if not sum(done):
                 raise Problem(409, str(error)) from None
             over = False

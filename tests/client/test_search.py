@@ -73,6 +73,7 @@ def test_each_condition_finds_what_it_says(app: App, jobs: dict[str, Job]) -> No
         "meta.from:web": {"good"},
         f"workflow:{bad}": {"bad"},
         f"parent:{bad}": set(),
+        f"workflow:{bad} group:-7": set(),
         "ran<1h": {"bad", "good"},
         "waited:>1h": set(),
         "due<2h": {"again", "later"},

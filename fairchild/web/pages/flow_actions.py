@@ -33,7 +33,7 @@ def add_to(site: Site) -> None:
         if going is not None and scope is not None and before is not None:
             return _retry(site, root, scope, before, going)
         found = site.fc.workflows.get(root.id).retriable()
-        choices = [each for each in SCOPES if each == "all" or 0 < found.failed < found.all]
+        choices: list[Scope] = [each for each in SCOPES if each == "all" or 0 < found.failed < found.all]
         if not found.all and not found.also:
             raise Problem(409, "no job of this workflow has failed or was cancelled; nothing was changed")
         scope = scope or (choices[0] if len(choices) == 1 else None)

@@ -9,6 +9,7 @@ from typing import Any
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from fairchild.client.insight import Step
 from fairchild.errors import TookTooLong
 from fairchild.job import Job
 from fairchild.rules.shape import ROOT, Group, Shape
@@ -88,7 +89,7 @@ def _level() -> tuple[int, int] | None:
     return None if found is None else (int(found.group(1)), int(found.group(2)))
 
 
-def _way(site: Site, root: Job, shape: Shape) -> tuple[list[Any], bool]:
+def _way(site: Site, root: Job, shape: Shape) -> tuple[list[Step], bool]:
     """The critical path, and whether it took too long to find."""
     parents = {key for key, node in shape.inside.items() if node in set(shape.parents.values())}
     try:
