@@ -54,7 +54,8 @@ END_FILLED = Sql(
     """
 UPDATE {jobs} SET state = 'completed', attempt = 1, result = 'null', claim_id = id, session = id,
                   attempted_at = now() - interval '1 day', ended_at = now() - interval '1 day'
- WHERE id >= (lpad(to_hex(1600000000000 + %(first)s::bigint), 12, '0') || repeat('0', 20))::uuid""",
+ WHERE id >= (lpad(to_hex(1600000000000 + %(first)s::bigint), 12, '0') || repeat('0', 20))::uuid
+   AND id < (lpad(to_hex(1600000000001 + %(last)s::bigint), 12, '0') || repeat('0', 20))::uuid""",
 )
 FILL_CHUNK = 50_000
 
@@ -113,8 +114,9 @@ class Tables:
     def fill_ended(self, rows: int) -> None:
         """Put rows of ended jobs into the tables."""
         for first in range(1, rows + 1, FILL_CHUNK):
-            self.link.rows(FILL_ENDED, {"first": first, "last": min(rows, first + FILL_CHUNK - 1)})
-            self.link.rows(END_FILLED, {"first": first})
+            chunk = {"first": first, "last": min(rows, first + FILL_CHUNK - 1)}
+            self.link.rows(FILL_ENDED, chunk)
+            self.link.rows(END_FILLED, chunk)
 
     def worker(self, folder: Path, *, url: str | None = None, **options: Any) -> Child:
         """A worker in a process of its own; it begins when entered."""

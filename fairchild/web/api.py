@@ -180,7 +180,7 @@ def _jobs(api: Api) -> None:
             raise invalid([(_place_of(error), str(error))]) from None
         if job.conflict:
             raise Problem(409, f"job {job.id} was there already and was left as it is")
-        api.note("enqueue", f"{job.task} {job.id}")
+        api.note("jobs:insert", f"{job.task} {job.id}")
         first = ("id", "task", "queue", "state", "scheduled_at")
         shown = gate.show(job)
         return {**{name: shown[name] for name in first}, **shown}
@@ -248,7 +248,7 @@ def _jobs(api: Api) -> None:
         changed, refused, left = in_batches(
             chosen, bulk_change(fc, action, body.get("reason", "cancelled"), body.get("queue"), body.get("priority"))
         )
-        api.note(f"bulk {action}", body.get("filter") or f"{len(found)} ids", changed)
+        api.note(f"jobs:{action}", body.get("filter") or f"{len(found)} ids", changed)
         return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
 
 
@@ -329,7 +329,7 @@ def _one_job(api: Api) -> None:
         if job.ended:
             raise Problem(409, f"job {job.id} has ended: it is {job.state}")
         changed = fc.cancel(job, body.get("reason", "cancelled"))
-        api.note("cancel", job.id, len(changed))
+        api.note("jobs:cancel", job.id, len(changed))
         return gate.show(job.refresh())
 
     @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409), answer=named("Job"))
@@ -342,7 +342,7 @@ def _one_job(api: Api) -> None:
             changed = fc.retry(job)
         except UsageError as error:
             raise Problem(409, str(error)) from None
-        api.note("retry", job.id, len(changed))
+        api.note("jobs:retry", job.id, len(changed))
         return gate.show(job.refresh())
 
     @api.add("POST", "/api/jobs/{id}/run", "jobs:edit", refusals=(404, 409), answer=named("Job"))
@@ -351,7 +351,7 @@ def _one_job(api: Api) -> None:
         job = existing(id)
         if not fc.run_now(job):
             raise Problem(409, f"job {job.id} is not scheduled: it is {job.refresh().state}; {WHAT_HOLDS}")
-        api.note("run", job.id)
+        api.note("jobs:run", job.id)
         return gate.show(job.refresh())
 
     @api.add("POST", "/api/jobs/{id}/move", "jobs:edit", body=MOVE, refusals=(404, 409), answer=named("Job"))
@@ -362,7 +362,7 @@ def _one_job(api: Api) -> None:
         if not fits("move", job.state):
             raise Problem(409, f"job {job.id} is {job.state}: only scheduled and available jobs can be moved")
         if fc.move(job, **body):
-            api.note("move", f"{job.id} to {body}")
+            api.note("jobs:move", f"{job.id} to {body}")
         return gate.show(job.refresh())
 
     @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409), answer=shapes.DELETED)
@@ -372,7 +372,7 @@ def _one_job(api: Api) -> None:
         if not fc.delete(job):
             why = "others still need it" if job.ended else f"it has not ended: it is {job.state}"
             raise Problem(409, f"job {job.id} was not deleted: {why}")
-        api.note("delete", job.id)
+        api.note("jobs:delete", job.id)
         return {"deleted": str(job.id)}
 
 
@@ -416,14 +416,14 @@ def _whole(api: Api) -> None:
     def mute_error(fingerprint: str) -> Any:
         """Leave an error out of what needs attention, also if more jobs fail by it."""
         fc.insight.mute(known_error(fingerprint), api.gate.who())
-        api.note("mute error", fingerprint)
+        api.note("errors:mute", fingerprint)
         return {"fingerprint": fingerprint, "muted": True}
 
     @api.add("POST", "/api/errors/{fingerprint}/unmute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
     def unmute_error(fingerprint: str) -> Any:
         """Undo that."""
         fc.insight.unmute(known_error(fingerprint))
-        api.note("unmute error", fingerprint)
+        api.note("errors:unmute", fingerprint)
         return {"fingerprint": fingerprint, "muted": False}
 
     @api.add(
@@ -476,7 +476,7 @@ def _queues(api: Api) -> None:
     def pause_queue(name: str) -> Any:
         """Let nobody take jobs from a queue; what runs goes on."""
         fc.queues.pause(checked(name), api.gate.who())
-        api.note("pause queue", name)
+        api.note("queues:pause", name)
         return fc.queues.get(name)
 
     @api.add("POST", "/api/queues/{name}/resume", "queues:pause", refusals=(404,), answer=named("Queue"))
@@ -486,7 +486,7 @@ def _queues(api: Api) -> None:
         if not any(each["name"] == name for each in fc.queues.list()):
             raise Problem(404, "there is no such queue")
         fc.queues.resume(name)
-        api.note("resume queue", name)
+        api.note("queues:resume", name)
         return fc.queues.get(name)
 
 
@@ -508,7 +508,7 @@ def _workers(api: Api) -> None:
             found = door(read_id(id))
         except UnknownWorker as error:
             raise Problem(404, str(error)) from None
-        api.note(f"{did} worker", f"{found[0].name} {id}")
+        api.note(f"workers:{did}", f"{found[0].name} {id}")
         return found[0].to_dict()
 
     @api.add("POST", "/api/workers/{id}/pause", "workers:control", refusals=(404,), answer=named("Worker"))
@@ -535,7 +535,7 @@ def _workers(api: Api) -> None:
             raise Problem(404, str(error)) from None
         except WorkerSilent as error:
             raise Problem(504, f"{error}: GET this path later") from None
-        api.note("stacks of worker", f"{found.worker} {id}")
+        api.note("workers:stacks", f"{found.worker} {id}")
         return found.to_dict()
 
     @api.add("GET", "/api/workers/{id}/stacks", "workers:control", refusals=(404,), answer=shapes.STACKS)
@@ -629,7 +629,7 @@ def _workflows(api: Api) -> None:
             over = False
         finally:
             if sum(done):
-                api.note(f"{action} workflow", workflow.id, sum(done))
+                api.note(f"workflows:{action}", workflow.id, sum(done))
         return {"id": str(workflow.id), "changed": sum(done), "more": not over}, 200 if over else 202
 
 

@@ -19,8 +19,8 @@ from fairchild.db import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_PACKAGES = 14
-MOST_BYTES = 600_000
-"""Half a megabyte was the aim. Without `fairchild bench`, and nothing else, it would be met; people are to have it."""
+MOST_BYTES = 700_000
+"""The aim of half a megabyte is missed, by the pages and the benchmark. This keeps it from growing unseen."""
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:

@@ -82,8 +82,9 @@ def main() -> int:
 
 def _history(link: Link, jobs: int) -> None:
     for first in range(1, jobs + 1, FILL_CHUNK):
-        link.rows(FILL_ENDED, {"first": first, "last": min(jobs, first + FILL_CHUNK - 1)})
-        link.rows(END_FILLED, {"first": first})
+        chunk = {"first": first, "last": min(jobs, first + FILL_CHUNK - 1)}
+        link.rows(FILL_ENDED, chunk)
+        link.rows(END_FILLED, chunk)
     link.script("VACUUM ANALYZE")
 
 

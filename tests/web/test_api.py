@@ -171,7 +171,7 @@ def test_a_job_is_cancelled_and_retried_and_deleted(known: App, site: FlaskClien
     assert site.delete(at).status_code == 200
     assert site.get(at).status_code == 404
     written = [(each.action, each.number) for each in known.client.audit_entries()]
-    assert written == [("delete", 1), ("retry", 1), ("cancel", 1)]
+    assert written == [("jobs:delete", 1), ("jobs:retry", 1), ("jobs:cancel", 1)]
 
 
 def test_many_jobs_are_changed_at_once_after_a_dry_run(known: App, site: FlaskClient) -> None:
@@ -241,7 +241,7 @@ def test_a_worker_is_paused_resumed_and_stopped(known: App, site: FlaskClient) -
     assert site.post(f"{at}/pause").status_code == 404
     assert site.post("/ops/api/workers/w1/pause").status_code == 404
     written = [(each.action, each.target) for each in known.client.audit_entries()]
-    assert written == [(f"{did} worker", f"w1 {listed['id']}") for did in ("stop", "resume", "pause")]
+    assert written == [(f"workers:{did}", f"w1 {listed['id']}") for did in ("stop", "resume", "pause")]
 
 
 def test_the_log_of_a_job_is_read_on_from_a_line_and_hides_secrets(app: App, site: FlaskClient, mount: Mount) -> None:

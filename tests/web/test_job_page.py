@@ -185,7 +185,7 @@ def test_jobs_are_run_now_over_the_api(app: App, site: FlaskClient) -> None:
     counts = site.post("/ops/api/jobs/bulk", json=body).json or {}
     assert (counts["possible"], counts["changed"]) == (1, 1)
     assert [app.get(each).state for each in (later, other, waiting)] == ["available", "available", "waiting"]
-    assert [each.action for each in app.client.audit_entries()] == ["bulk run", "run"]
+    assert [each.action for each in app.client.audit_entries()] == ["jobs:run", "jobs:run"]
 
 
 def test_ticked_jobs_and_all_that_match_are_run_now(app: App, site: FlaskClient) -> None:

@@ -189,7 +189,7 @@ def test_each_write_is_in_the_audit_log_with_who(app: App, mount: Mount) -> None
     client = mount(who=lambda request: "ada")
     client.post("/ops/api/queues/mail/pause")
     entry = app.client.audit_entries()[0]
-    assert (entry.who, entry.action, entry.target, entry.number) == ("ada", "pause queue", "mail", 1)
+    assert (entry.who, entry.action, entry.target, entry.number) == ("ada", "queues:pause", "mail", 1)
     assert (client.get("/ops/api/audit").json or {})["entries"][0]["target"] == "mail"
 
 
