@@ -19,8 +19,7 @@ from fairchild.web import words
 from fairchild.web.bulk import RIGHTS
 from fairchild.web.filters import read_filter
 from fairchild.web.pages.many import CAP
-from fairchild.web.pages.site import Shown, Site
-from fairchild.web.problems import Problem
+from fairchild.web.pages.site import Shown, Site, cursor_of
 
 SIZES = (25, 50, 100)
 COUNT_SECONDS = 0.05
@@ -70,7 +69,7 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
     limit = int(asked) if asked in map(str, SIZES) else SIZES[0]
     unread, query = query is None, query or Query()
     looked_at = query.bounded()
-    before, after = _cursor("before"), _cursor("after")
+    before, after = cursor_of("before"), cursor_of("after")
     live = "_live" in request.args
     jobs: list[Job] = []
     more, slow, seen = None, False, Seen()
@@ -78,7 +77,7 @@ def _list(site: Site, query: Query | None) -> dict[str, Any]:
         try:
             page = site.fc.search(looked_at, limit=limit, cursor=after or before, newer=after is not None, short=True)
             jobs, more = page.jobs, page.cursor
-            top, last = _cursor("top"), _cursor("last")
+            top, last = cursor_of("top"), cursor_of("last")
             if live and top and last:
                 jobs, seen = _in_view(site, looked_at, page, top, last)
         except TookTooLong:
@@ -230,11 +229,3 @@ def arguments_of(site: Site, job: Job) -> str:
 def _link(site: Site, query: Query) -> str:
     limit = request.args.get("limit")
     return site.url("jobs", **({"q": str(query)} if query.terms else {}), **({"limit": limit} if limit else {}))
-
-
-def _cursor(name: str) -> UUID | None:
-    text = request.args.get(name, "")
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        raise Problem(422, f"{name} must be the id of a job") from None

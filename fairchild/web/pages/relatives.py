@@ -6,13 +6,10 @@ import hashlib
 from typing import NamedTuple
 from uuid import UUID
 
-from flask import request
-
 from fairchild.job import Job
 from fairchild.rules.query import Query, Term
 from fairchild.web import words
-from fairchild.web.pages.site import Site
-from fairchild.web.problems import Problem
+from fairchild.web.pages.site import Site, cursor_of
 
 MOST_RELATIVES = 20
 CAP = 10_000
@@ -44,7 +41,7 @@ def relatives_of(site: Site, job: Job, still_open: list[UUID]) -> Relatives:
     """Both kinds, a page each. Those of ``still_open`` come first, unless a page was asked for."""
     total = len(job.deps)
     counts = site.fc.insight.relatives(job.id, CAP)
-    cursor = _cursor("dependencies")
+    cursor = cursor_of("dependencies")
     all_of_them, upstreams, more = None, list[Job](), None
     if total and cursor is None and still_open and total > MOST_RELATIVES:
         upstreams = site.fc.search(Query((Term("id", tuple(still_open[:MOST_RELATIVES])),)), short=True).jobs[::-1]
@@ -55,7 +52,7 @@ def relatives_of(site: Site, job: Job, still_open: list[UUID]) -> Relatives:
         more = site.here(dependencies=page.cursor) if page.cursor else None
     downstreams, later = list[Job](), None
     if counts.dependents:
-        page = site.fc.dependents(job.id, limit=MOST_RELATIVES, short=True, cursor=_cursor("dependents"))
+        page = site.fc.dependents(job.id, limit=MOST_RELATIVES, short=True, cursor=cursor_of("dependents"))
         downstreams = page.jobs
         later = site.here(dependents=page.cursor) if page.cursor else None
     open_ones = f"{words.number(min(counts.waits_for, total))} of {words.number(total)} open"
@@ -78,11 +75,3 @@ def others_like(site: Site, job: Job) -> Others:
 def _print(text: str) -> str:
     """As the database makes one for an error that came without."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:12]
-
-
-def _cursor(name: str) -> UUID | None:
-    text = request.args.get(name, "")
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        raise Problem(422, f"{name} must be the id of a job") from None

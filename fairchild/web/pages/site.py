@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 from functools import wraps
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from uuid import UUID
 
 from flask import Blueprint, Response, g, redirect, request, url_for
 from flask.sansio.blueprints import BlueprintSetupState
@@ -431,3 +432,12 @@ def _heard() -> str | None:
     except (binascii.Error, UnicodeDecodeError):
         return None
     return text[:MOST_SAID] or None
+
+
+def cursor_of(name: str) -> UUID | None:
+    """The id of a job in the address, from which a list goes on. Raises Problem 422."""
+    text = request.args.get(name, "")
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        raise Problem(422, f"{name} must be the id of a job") from None
