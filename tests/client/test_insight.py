@@ -32,8 +32,10 @@ def test_the_shape_of_a_workflow_is_its_groups_and_what_they_wait_for(app: App) 
     assert by_task["load"].mean_seconds is not None
     edges = [(e.source, e.target, e.open) for e in shape.edges]
     assert edges == [("root", by_task["load"].key, False), (by_task["load"].key, by_task["total"].key, False)]
-    first, *_ = app.client.insight.group_jobs(root.id, by_task["load"].key)
-    assert first.state == "failed"
+    made = app.client.insight.group_jobs(root.id, by_task["load"].key)
+    assert [each.args["n"] for each in made] == [0, 1, 2, 3, 4]
+    (failed,) = app.client.insight.group_jobs(root.id, by_task["load"].key, state="failed")
+    assert failed.args["n"] == 3
     assert len(app.client.insight.group_jobs(root.id, by_task["load"].key, limit=3)) == 3
     assert app.client.insight.group_jobs(root.id, "root") == []
     assert app.client.insight.group_jobs(root.id, "9" * 30) == []

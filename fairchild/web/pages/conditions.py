@@ -27,6 +27,7 @@ NOTES = {
     "worker": "the id of the worker that ran it last",
     "workflow": "the id of the root of its workflow",
     "parent": "the id of the job that called it",
+    "group": "a group of its workflow, as the graph's nodes name them",
     "priority": "0 to 9, also >5",
     "attempt": "how often it was tried, also >1",
     "error": "the type of its last error, or words of the message",

@@ -118,14 +118,13 @@ def test_f55_while_the_server_is_away_a_process_knocks_once_a_second_and_logs_li
     worker = app.work(concurrency=2)
     app.result(work.enqueue())
     attempts: list[float] = []
-    connect = psycopg.Connection.connect
+    connect = vars(psycopg.Connection)["connect"].__func__
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
+    def counted(cls: type[psycopg.Connection[Any]], *args: Any, **kwargs: Any) -> Any:
         attempts.append(time.monotonic())
-        return connect(*args, **kwargs)
+        return connect(cls, *args, **kwargs)
 
-    monkeypatch.setattr(psycopg, "connect", counted)
-    monkeypatch.setattr(psycopg.Connection, "connect", counted)
+    monkeypatch.setattr(psycopg.Connection, "connect", classmethod(counted))
     own_server.stop()
     calls = [threading.Thread(target=enqueue_or_none, args=(work,)) for _ in range(10)]
     for call in calls:
