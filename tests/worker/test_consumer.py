@@ -146,7 +146,8 @@ def test_a_job_that_needs_a_value_that_was_not_kept_fails_and_is_not_given(app: 
 
     with app.client.claim() as jobs:
         assert jobs == []
-    assert (app.get(second).state, app.get(second).reason) == ("failed", "upstream_failed")
+    (ended,) = app.wait(second)
+    assert (ended.state, ended.reason) == ("failed", "upstream_failed")
 
 
 def test_what_is_left_at_the_end_of_the_block_is_given_back_at_once(app: App) -> None:
