@@ -315,13 +315,15 @@ REOPEN = Sql(
     "reopen",
     """
 WITH old AS MATERIALIZED (
-  SELECT id, queue, task, state FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state <> 'pending'),
+  SELECT id, queue, task, state, workflow_id, group_key
+    FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND state <> 'pending'),
 counted AS (
   INSERT INTO {counters} (minute, queue, task, state, n)
   SELECT date_trunc('minute', statement_timestamp()), queue, task, state, -count(*) FROM old
    GROUP BY queue, task, state),
 placed AS (
-  INSERT INTO {waiting} (job_id, ran) SELECT id, id = ANY(%(ran)s::uuid[]) FROM old),
+  INSERT INTO {waiting} (job_id, ran, queue, workflow_id, group_key)
+  SELECT id, id = ANY(%(ran)s::uuid[]), queue, workflow_id, group_key FROM old),
 begun_anew AS (  -- the cursor of one that came to its end leads nowhere
   UPDATE {progress} SET cursor = NULL WHERE job_id = ANY(ARRAY(SELECT id FROM old WHERE state = 'completed')))
 UPDATE {jobs} t

@@ -31,9 +31,10 @@ to_due AS (
   SELECT id, statement_timestamp() + delay * interval '1 second', queue, priority, tenant, task
     FROM written WHERE state = 'pending' AND next = 'due'),
 to_waiting AS (
-  INSERT INTO {waiting} (job_id, deps, children, ran, late, settle)
-  SELECT id, deps, children, true, deps > 0, deps = 0 AND children = 0
-    FROM written WHERE state = 'pending' AND next = 'waiting'
+  INSERT INTO {waiting} (job_id, deps, children, ran, late, settle, queue, workflow_id, group_key)
+  SELECT t.id, t.deps, t.children, true, t.deps > 0, t.deps = 0 AND t.children = 0, t.queue, j.workflow_id, j.group_key
+    FROM written t CROSS JOIN LATERAL (SELECT workflow_id, group_key FROM {jobs} WHERE id = t.id OFFSET 0) j
+   WHERE t.state = 'pending' AND t.next = 'waiting'
   RETURNING job_id, settle),
 counted AS (
   INSERT INTO {counters} (minute, queue, task, state, n)

@@ -102,8 +102,8 @@ INSERT_JOBS = Sql(
     + _INPUT
     + """,
 to_waiting AS (
-  INSERT INTO {waiting} (job_id, deps, failed_dep, late, settle)
-  SELECT i.id, i.deps, i.failed_dep, i.late, i.failed_dep IS NOT NULL
+  INSERT INTO {waiting} (job_id, deps, failed_dep, late, settle, queue, workflow_id, group_key)
+  SELECT i.id, i.deps, i.failed_dep, i.late, i.failed_dep IS NOT NULL, i.queue, i.workflow_id, i.group_key
     FROM input i JOIN made m ON m.id = i.id WHERE i.deps > 0 OR i.failed_dep IS NOT NULL),
 placed AS (
   SELECT m.* FROM made m JOIN input i ON i.id = m.id WHERE NOT (i.deps > 0 OR i.failed_dep IS NOT NULL)),"""
@@ -139,8 +139,8 @@ WITH made AS (
           %(tags)s::text[], %(meta)s::jsonb, true, now(), now(), now())
   ON CONFLICT (id) DO NOTHING
   RETURNING id)
-INSERT INTO {waiting} (job_id, children, ran, settle)
-SELECT id, %(children)s::int, true, %(children)s::int = 0 FROM made RETURNING job_id""",
+INSERT INTO {waiting} (job_id, children, ran, settle, queue, workflow_id)
+SELECT id, %(children)s::int, true, %(children)s::int = 0, %(queue)s, id FROM made RETURNING job_id""",
 )
 
 COPY_JOBS = Sql(
@@ -149,7 +149,9 @@ COPY_JOBS = Sql(
     "expires_seconds, tags, workflow_id, parent_id, group_key, rank, args, refs, meta) FROM STDIN (FORMAT binary)",
 )
 COPY_READY = Sql("copy_ready", "COPY {ready} (job_id, queue, priority, tenant, task) FROM STDIN (FORMAT binary)")
-COPY_WAITING = Sql("copy_waiting", "COPY {waiting} (job_id, deps, late) FROM STDIN (FORMAT binary)")
+COPY_WAITING = Sql(
+    "copy_waiting", "COPY {waiting} (job_id, deps, late, queue, workflow_id, group_key) FROM STDIN (FORMAT binary)"
+)
 COPY_EDGES = Sql("copy_edges", "COPY {edges} (upstream, downstream, policy) FROM STDIN (FORMAT binary)")
 NOTIFY = Sql(
     "notify",
@@ -422,7 +424,8 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             ready += (_READY, own_id, place)
         else:
             late = binary.TRUE if placement.late else binary.FALSE
-            waiting += (_WAITING, own_id, binary.integer(placement.deps), late)
+            group = binary.bigint(job.group_key)
+            waiting += (_WAITING, own_id, binary.integer(placement.deps), late, binary.text(job.queue), workflow, group)
         if placement is not None:
             edges.extend(
                 _EDGE + binary.uuid(upstream) + own_id + _POLICIES[policy] for upstream, policy in job.edges().items()
@@ -437,7 +440,7 @@ def _copy(link: Link, jobs: list[NewJob], placements: dict[UUID, _Placement]) ->
             link.copy(statement, b"".join((binary.HEADER, *parts, binary.TRAILER)))
 
 
-_JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (18, 5, 3, 3))
+_JOB, _READY, _WAITING, _EDGE = (binary.columns(number) for number in (18, 5, 6, 3))
 _POLICIES = {policy: binary.text(policy) for policy in ("need", "any", "after")}
 
 

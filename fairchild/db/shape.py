@@ -37,25 +37,44 @@ SELECT {GROUP_KEY.format("j")}, j.task, j.depth, j.rank, j.state, j.n, j.sample:
    GROUP BY group_key, task, depth, state ORDER BY depth, 4, 7 LIMIT {MOST_GROUPS}) j
  ORDER BY j.depth, j.rank, j.sample""",
 )
-# With it, if some have not ended: where those are that are not available.
+# With it, if some have not ended: where those are that are not available. Of few such jobs each is looked up, by primary
+# keys; of many the small tables are read, so that the cost is theirs and not that of finding the jobs again.
+FEW = 5000
+PLACES_OF_FEW = Sql(
+    "shape_places_of_few",
+    f"""
+SELECT {GROUP_KEY.format("j")}, p.place, count(*), min(p.at)
+  FROM (SELECT id, group_key, task, depth, attempt FROM {{jobs}}
+         WHERE workflow_id = %(id)s::uuid AND parent_id IS NOT NULL AND state = 'pending') j
+ CROSS JOIN LATERAL (
+   SELECT 'running' AS place, claimed_at AS at FROM {{claims}} WHERE job_id = j.id
+   UNION ALL
+   SELECT CASE WHEN j.attempt > 0 THEN 'retrying' ELSE 'scheduled' END, NULL FROM {{due}} WHERE job_id = j.id
+   UNION ALL
+   SELECT 'waiting', NULL FROM {{waiting}} WHERE job_id = j.id OFFSET 0) p
+ GROUP BY 1, 2""",
+)
 _PLACE = f"""
-SELECT {GROUP_KEY.format("j")}, '{{0}}', j.n, j.at FROM (
-  SELECT j.group_key, j.task, j.depth, count(*) AS n, min({{1}}) AS at
-    FROM {{{{{{2}}}}}} p JOIN {{{{jobs}}}} j ON j.id = p.job_id
-   WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND j.state = 'pending'{{3}}
-   GROUP BY j.group_key, j.task, j.depth) j"""
-PLACES = Sql(
-    "shape_places",
+SELECT {GROUP_KEY.format("j")}, {{0}}, count(*), min({{1}})
+  FROM {{{{{{2}}}}}} p JOIN {{{{jobs}}}} j ON j.id = p.job_id
+ WHERE {{3}}j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND j.state = 'pending' GROUP BY 1, 2"""
+# A waiting job of a release before 0009, or without a group, is found by its id.
+PLACES_OF_MANY = Sql(
+    "shape_places_of_many",
     " UNION ALL ".join(
-        _PLACE.format(*each)
-        for each in (
-            ("running", "p.claimed_at", "claims", ""),
-            ("scheduled", "j.attempted_at", "due", " AND j.attempt = 0"),
-            ("retrying", "j.attempted_at", "due", " AND j.attempt > 0"),
-            ("waiting", "j.attempted_at", "waiting", ""),
+        (
+            _PLACE.format("'running'", "p.claimed_at", "claims", ""),
+            _PLACE.format("CASE WHEN j.attempt > 0 THEN 'retrying' ELSE 'scheduled' END", "NULL::timestamptz", "due", ""),
+            """
+SELECT group_key, 'waiting', count(*), NULL FROM {waiting}
+ WHERE workflow_id = %(id)s::uuid AND group_key IS NOT NULL AND job_id <> %(id)s::uuid GROUP BY group_key""",
+            _PLACE.format(
+                "'waiting'", "NULL::timestamptz", "waiting",
+                "p.group_key IS NULL AND (p.workflow_id IS NULL OR p.workflow_id = %(id)s::uuid) AND ",
+            ),
         )
     ),
-)
+)  # fmt: skip
 # What a job of each group was called by and waits for. Primary keys, and index fairchild_edges_by_downstream.
 LINKS = Sql(
     "shape_links",
@@ -202,10 +221,11 @@ class StepRow(NamedTuple):
 def groups(link: Link, workflow: UUID) -> list[GroupRow]:
     """The groups of all descendants of a root, a row for each state."""
     found = [GroupRow(*row) for row in link.rows(GROUPS, {"id": workflow})]
-    if not any(row.state == _PENDING for row in found):
+    pending = sum(row.jobs for row in found if row.state == _PENDING)
+    if not pending:
         return found
     places: dict[int, list[tuple[str, int, datetime | None]]] = {}
-    for key, state, jobs, at in link.rows(PLACES, {"id": workflow}):
+    for key, state, jobs, at in link.rows(PLACES_OF_FEW if pending <= FEW else PLACES_OF_MANY, {"id": workflow}):
         places.setdefault(key, []).append((state, jobs, at))
     rows: list[GroupRow] = []
     for row in found:
@@ -217,7 +237,7 @@ def groups(link: Link, workflow: UUID) -> list[GroupRow]:
             jobs = min(jobs, left)  # noqa: PLW2901 - read a moment later, when there may be more
             left -= jobs
             if jobs:
-                rows.append(row._replace(state=state, jobs=jobs, started_at=at))
+                rows.append(row._replace(state=state, jobs=jobs, started_at=at or row.started_at))
         if left:
             rows.append(row._replace(state="available", jobs=left))
     return rows

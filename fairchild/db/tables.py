@@ -151,6 +151,10 @@ waiting = sa.Table(
     sa.Column("wake", sa.Text, comment="a suspended job: by all of its wake edges, or by the first thing that comes"),
     sa.Column("signal", sa.Text, comment="the name of the signal that a suspended job waits for"),
     sa.Column("final", sa.Text, comment="the state that its attempt came to, once its children have ended"),
+    # As in its job's row, so that waiting jobs are counted without it; null in rows of releases before 0009.
+    sa.Column("queue", sa.Text),
+    sa.Column("workflow_id", _uuid),
+    sa.Column("group_key", sa.BigInteger),
     sa.CheckConstraint("wake IN ('all', 'first')", name="fairchild_waiting_wake"),
     sa.CheckConstraint("final IN ('failed', 'cancelled')", name="fairchild_waiting_final"),
     info={"storage": "fillfactor = 50"},

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+
+import pytest
 
 from fairchild import Record
+from fairchild.db import shape
 from tests.support.app import App
+from tests.support.eventually import eventually
 
 
 def test_the_shape_of_a_workflow_is_its_groups_and_what_they_wait_for(app: App) -> None:
@@ -39,6 +43,51 @@ def test_the_shape_of_a_workflow_is_its_groups_and_what_they_wait_for(app: App) 
     assert len(app.client.insight.group_jobs(root.id, by_task["load"].key, limit=3)) == 3
     assert app.client.insight.group_jobs(root.id, "root") == []
     assert app.client.insight.group_jobs(root.id, "9" * 30) == []
+
+
+def test_jobs_that_have_not_ended_are_told_by_where_they_are_few_or_many(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task(name="load", max_attempts=2, backoff=[3600])
+    def load(n: int) -> int:
+        if n == 3:
+            raise ValueError("three")
+        return n
+
+    @app.task(name="total")
+    def total(parts: list[int]) -> int:
+        return sum(parts)
+
+    @app.task(name="part")
+    def part(n: int) -> Record[int]:
+        return Record(total([load(n), load.options(queue="nobody")(n)]))
+
+    @app.task(name="review")
+    def review() -> Record[list[int]]:
+        return Record([part(1), part(3), load.options(scheduled_at=datetime.now(timezone.utc) + timedelta(hours=1))(4)])
+
+    job = app.client.enqueue("review", {})
+    app.work(queues=["default"])
+    eventually(lambda: app.client.count("state:retrying") == 1 and app.client.count("state:completed") == 1)
+    root = app.get(job)
+
+    def counts() -> list[tuple[str, dict[str, int]]]:
+        return [(group.task, group.counts) for group in app.client.insight.shape(root).groups]
+
+    few, live = counts(), app.client.stats()["queues"]
+    assert few == [
+        ("review", {"waiting": 1}),
+        ("part", {"waiting": 2}),
+        ("load", {"scheduled": 1}),
+        ("load", {"completed": 1, "retrying": 1, "available": 2}),
+        ("total", {"waiting": 2}),
+    ]
+    assert (live["default"]["waiting"], live["nobody"]["available"]) == (5, 2)
+    monkeypatch.setattr(shape, "FEW", 0)
+    assert counts() == few
+    app.store.sql("UPDATE {waiting} SET queue = NULL, workflow_id = NULL, group_key = NULL")
+    assert counts() == few
+    assert app.client.stats()["queues"] == live
 
 
 def test_failures_are_told_by_their_fingerprints(app: App) -> None:

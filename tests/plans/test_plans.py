@@ -526,7 +526,11 @@ def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
         (workflows.WALK_NEWER, {"fairchild_jobs_by_workflow", PKEY}),
         (workflows.COUNT_SOME, {"fairchild_jobs_by_workflow"}),
         (shape.GROUPS, {"fairchild_jobs_by_workflow"}),
-        (shape.PLACES, set[str]()),
+        (
+            shape.PLACES_OF_FEW,
+            {"fairchild_jobs_by_workflow", "fairchild_claims_pkey", "fairchild_due_pkey", "fairchild_waiting_pkey"},
+        ),
+        (shape.PLACES_OF_MANY, set[str]()),
         (shape.SPREAD, {"fairchild_jobs_by_workflow"}),
         (shape.SLOWEST, {"fairchild_jobs_by_workflow"}),
         (shape.BEFORE, {PKEY, "fairchild_edges_by_downstream"}),
