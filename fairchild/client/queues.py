@@ -9,6 +9,7 @@ from fairchild.errors import UsageError
 from fairchild.tasks import check_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from fairchild.client.client import Fairchild
@@ -23,16 +24,17 @@ class Queues:
     def __init__(self, client: Fairchild) -> None:
         self._client = client
 
-    def list(self) -> list[dict[str, Any]]:
+    def list(self, counts: Mapping[str, Mapping[str, int]] | None = None) -> list[dict[str, Any]]:
         """``[{name, paused, paused_at, paused_by, oldest_at, oldest_seconds, workers, counts: {state: n}}, ...]``.
 
         ``oldest_at``: since when the job that has been available longest is so; ``workers``: how many take from it.
+        ``counts``: the queues of ``stats()``, if those have just been read.
         """
-        counts = self._client.stats()["queues"]
-        facts = self._client.ask(lambda link: queues.read_queues(link, [*counts]))
+        known = self._client.stats()["queues"] if counts is None else counts
+        facts = self._client.ask(lambda link: queues.read_queues(link, [*known]))
         empty = dict.fromkeys(self._client.stats_states(), 0)
         return [
-            {**each._asdict(), "paused": each.paused_at is not None, "counts": counts.get(each.name, dict(empty))}
+            {**each._asdict(), "paused": each.paused_at is not None, "counts": known.get(each.name, dict(empty))}
             for each in facts
         ]
 

@@ -21,8 +21,9 @@ PARTS = 24
 # A job that was made without a group is grouped by its depth and task.
 GROUP_KEY = "coalesce({0}.group_key, hashtextextended({0}.task, {0}.depth))"
 
-# A page or a poll. Index fairchild_jobs_by_workflow; of each job a few columns. It groups by plain columns, of which
-# PostgreSQL knows how few values there are, so that it hashes: by an expression it sorts all jobs, on disk.
+# A page or a poll. Index fairchild_jobs_by_workflow; of each job a few columns. A workflow has one job, PostgreSQL
+# thinks, where it does not know which, and would sort those of any by their groups, on disk.
+HASHING = Sql("hashing", "SELECT set_config('enable_sort', 'off', true)")
 GROUPS = Sql(
     "shape_groups",
     f"""
@@ -37,9 +38,10 @@ SELECT {GROUP_KEY.format("j")}, j.task, j.depth, j.rank, j.state, j.n, j.sample:
    GROUP BY group_key, task, depth, state ORDER BY depth, 4, 7 LIMIT {MOST_GROUPS}) j
  ORDER BY j.depth, j.rank, j.sample""",
 )
-# With it, if some have not ended: where those are that are not available. Of few such jobs each is looked up, by primary
-# keys; of many the small tables are read, so that the cost is theirs and not that of finding the jobs again.
+# With it, if some have not ended: where those are that are not available. Of few such jobs each is looked up, by their
+# primary keys; of many the small tables are read, so that the cost is theirs and not that of finding the jobs again.
 FEW = 5000
+_WAITS = "CASE WHEN j.attempt > 0 THEN 'retrying' ELSE 'scheduled' END"
 PLACES_OF_FEW = Sql(
     "shape_places_of_few",
     f"""
@@ -49,41 +51,45 @@ SELECT {GROUP_KEY.format("j")}, p.place, count(*), min(p.at)
  CROSS JOIN LATERAL (
    SELECT 'running' AS place, claimed_at AS at FROM {{claims}} WHERE job_id = j.id
    UNION ALL
-   SELECT CASE WHEN j.attempt > 0 THEN 'retrying' ELSE 'scheduled' END, NULL FROM {{due}} WHERE job_id = j.id
+   SELECT {_WAITS}, NULL FROM {{due}} WHERE job_id = j.id
    UNION ALL
    SELECT 'waiting', NULL FROM {{waiting}} WHERE job_id = j.id OFFSET 0) p
  GROUP BY 1, 2""",
 )
 _PLACE = f"""
 SELECT {GROUP_KEY.format("j")}, {{0}}, count(*), min({{1}})
-  FROM {{{{{{2}}}}}} p JOIN {{{{jobs}}}} j ON j.id = p.job_id
- WHERE {{3}}j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND j.state = 'pending' GROUP BY 1, 2"""
+  FROM {{{{{{2}}}}}} p CROSS JOIN LATERAL (
+    SELECT group_key, task, depth, attempt, workflow_id, parent_id FROM {{{{jobs}}}}
+     WHERE id = p.job_id AND state = 'pending' OFFSET 0) j
+ WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL{{3}} GROUP BY 1, 2
+"""
 # A waiting job of a release before 0009, or without a group, is found by its id.
+_OLD = " AND p.group_key IS NULL AND (p.workflow_id IS NULL OR p.workflow_id = %(id)s::uuid)"
 PLACES_OF_MANY = Sql(
     "shape_places_of_many",
-    " UNION ALL ".join(
-        (
-            _PLACE.format("'running'", "p.claimed_at", "claims", ""),
-            _PLACE.format("CASE WHEN j.attempt > 0 THEN 'retrying' ELSE 'scheduled' END", "NULL::timestamptz", "due", ""),
-            """
+    _PLACE.format("'running'", "p.claimed_at", "claims", "")
+    + "UNION ALL"
+    + _PLACE.format(_WAITS, "NULL::timestamptz", "due", "")
+    + "UNION ALL"
+    + _PLACE.format("'waiting'", "NULL::timestamptz", "waiting", _OLD)
+    + """
+UNION ALL
 SELECT group_key, 'waiting', count(*), NULL FROM {waiting}
  WHERE workflow_id = %(id)s::uuid AND group_key IS NOT NULL AND job_id <> %(id)s::uuid GROUP BY group_key""",
-            _PLACE.format(
-                "'waiting'", "NULL::timestamptz", "waiting",
-                "p.group_key IS NULL AND (p.workflow_id IS NULL OR p.workflow_id = %(id)s::uuid) AND ",
-            ),
-        )
-    ),
-)  # fmt: skip
+)
 # What a job of each group was called by and waits for. Primary keys, and index fairchild_edges_by_downstream.
 LINKS = Sql(
     "shape_links",
     f"""
 SELECT s.id, CASE WHEN p.parent_id IS NOT NULL THEN {GROUP_KEY.format("p")} END, true
-  FROM unnest(%(ids)s::uuid[]) AS s(id) JOIN {{jobs}} j ON j.id = s.id JOIN {{jobs}} p ON p.id = j.parent_id
+  FROM unnest(%(ids)s::uuid[]) AS s(id)
+ CROSS JOIN LATERAL (SELECT parent_id FROM {{jobs}} WHERE id = s.id OFFSET 0) j
+ CROSS JOIN LATERAL (SELECT parent_id, group_key, task, depth FROM {{jobs}} WHERE id = j.parent_id OFFSET 0) p
 UNION
 SELECT e.downstream, CASE WHEN u.parent_id IS NOT NULL THEN {GROUP_KEY.format("u")} END, false
-  FROM {{edges}} e JOIN {{jobs}} u ON u.id = e.upstream
+  FROM {{edges}} e
+ CROSS JOIN LATERAL (SELECT id, workflow_id, parent_id, group_key, task, depth FROM {{jobs}}
+                      WHERE id = e.upstream OFFSET 0) u
  WHERE e.downstream = ANY(%(ids)s::uuid[])
    AND (u.id = %(root)s::uuid OR (u.workflow_id = %(root)s::uuid AND u.parent_id IS NOT NULL))""",
 )
@@ -220,7 +226,9 @@ class StepRow(NamedTuple):
 
 def groups(link: Link, workflow: UUID) -> list[GroupRow]:
     """The groups of all descendants of a root, a row for each state."""
-    found = [GroupRow(*row) for row in link.rows(GROUPS, {"id": workflow})]
+    with link.atomic():
+        link.rows(HASHING)
+        found = [GroupRow(*row) for row in link.rows(GROUPS, {"id": workflow})]
     pending = sum(row.jobs for row in found if row.state == _PENDING)
     if not pending:
         return found

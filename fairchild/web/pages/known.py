@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from fairchild.client import Fairchild
-from fairchild.client.insight import ErrorGroup, Sampled
+from fairchild.client.insight import ErrorGroup, Sampled, Wanted
+from fairchild.job import Job
 from fairchild.web.fragments import Shared
 
 NAMES_SECONDS = 5.0
@@ -22,7 +23,7 @@ class Known:
         self._fc = fc
         self._sessions: Shared[list[dict[str, Any]]] = Shared(NAMES_SECONDS)
         self._tasks: Shared[list[str]] = Shared(NAMES_SECONDS)
-        self._roots: Shared[list[dict[str, Any]]] = Shared(NAMES_SECONDS)
+        self._roots: Shared[list[Job]] = Shared(NAMES_SECONDS)
         self._errors: Shared[list[ErrorGroup]] = Shared(NAMES_SECONDS)
         self._sample: Shared[list[Sampled]] = Shared(SAMPLE_SECONDS)
 
@@ -35,9 +36,9 @@ class Known:
         """The names of tasks that live workers know."""
         return self._tasks.get("", lambda: [each["name"] for each in self._fc.known_tasks()])
 
-    def roots(self) -> list[dict[str, Any]]:
-        """The newest workflows."""
-        return self._roots.get("", lambda: self._fc.roots(limit=RECENT)[0])
+    def roots(self) -> list[Job]:
+        """The roots of the newest workflows."""
+        return self._roots.get("", lambda: [job for job, _ in self._fc.insight.workflows(Wanted(), RECENT).found])
 
     def errors(self) -> list[ErrorGroup]:
         """Kinds of errors, the latest first."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flask import request
 
 from fairchild.client.health import OPEN_TOO_LONG, upkeep_behind
-from fairchild.client.insight import Coming, Trouble
+from fairchild.client.insight import Coming, Trouble, Wanted
 from fairchild.web import charts, words
 from fairchild.web.pages.errors import listed
 from fairchild.web.pages.parts import Parts
@@ -64,10 +64,12 @@ def add_to(site: Site) -> None:
         window = request.args.get("window", "1h")
         window = window if window in WINDOWS else "1h"
         minutes, step = WINDOWS[window]
-        stats = parts.read("tiles", fc.stats, {"jobs": dict.fromkeys(fc.stats_states(), 0)})
+        stats = parts.read("tiles", site.stats, {"jobs": dict.fromkeys(fc.stats_states(), 0)})
         timings = parts.rows("timings", fc.timings)
         workers = parts.rows("workers", fc.worker_sessions)
-        queues = parts.rows("queues", lambda: queue_rows(fc, workers, timings), needs="workers")
+        queues = parts.rows(
+            "queues", lambda: queue_rows(fc, workers, timings, counts=site.stats()["queues"]), needs="workers"
+        )
         points = parts.rows("throughput", lambda: fc.points(minutes, step=step))
         waits = parts.rows("waits", lambda: fc.waits(minutes, step=step)) if minutes <= WAITS_SHOWN else []
         coming = parts.read("coming", fc.insight.coming, _NOTHING_COMES)
@@ -91,7 +93,7 @@ def add_to(site: Site) -> None:
                 ],
                 "longest": parts.rows("longest", fc.insight.longest_running),
                 "usual": {each["task"]: each["run"]["p95"] for each in timings},
-                "workflows": parts.rows("recent", lambda: fc.roots(limit=5)[0]),
+                "workflows": parts.rows("recent", lambda: fc.insight.workflows(Wanted(), 5).found),
                 "late": parts.late,
             },
         )

@@ -79,8 +79,7 @@ def _named(site: Site) -> Iterator[Place]:
         yield Place(task, "task", "task", {"name": task})
     for each in site.known.sessions():
         yield Place(each["name"], "worker", "worker", {"id": each["id"]})
-    for each in site.known.roots():
-        job = each["job"]
+    for job in site.known.roots():
         yield Place(job.task, f"workflow {str(job.id)[-6:]}", "workflow", {"id": job.id})
     for group in site.known.errors():
         yield Place(f"{group.type} in {short_task(group.task)}", "error", "error", {"fingerprint": group.fingerprint})

@@ -58,8 +58,12 @@ def _read(site: Site, parts: Parts) -> tuple[list[Queue], list[dict[str, Any]], 
     workers = parts.rows("workers", site.fc.worker_sessions)
     timings = parts.rows("timings", site.fc.timings)
     retrying = parts.by_key("retrying", site.fc.insight.retrying)
-    rows = parts.rows("rows", lambda: queue_rows(site.fc, workers, timings, retrying), needs="workers")
+    rows = parts.rows("rows", lambda: _rows(site, workers, timings, retrying), needs="workers")
     return rows, workers, timings
+
+
+def _rows(site: Site, workers: list[Any], timings: list[Any], retrying: dict[str, int]) -> list[Queue]:
+    return queue_rows(site.fc, workers, timings, retrying, site.stats()["queues"])
 
 
 def _shown(

@@ -264,6 +264,13 @@ class Site:
         moment: datetime = g.fairchild_now
         return moment
 
+    def stats(self) -> dict[str, Any]:
+        """``fc.stats()``, read once for all of a request."""
+        if "fairchild_stats" not in g:
+            g.fairchild_stats = self.fc.stats()
+        found: dict[str, Any] = g.fairchild_stats
+        return found
+
     def shell(self) -> Shell:
         """Counts for the menu and the clock, read at most every two seconds."""
         if "fairchild_shell" not in g:
@@ -279,7 +286,7 @@ class Site:
         sent = clock.now()
         moment = self.fc.insight.now()
         ahead = moment - datetime.now(timezone.utc) + timedelta(seconds=(clock.now() - sent) / 2)
-        stats, retrying = self.fc.stats(), self.fc.insight.coming().retrying
+        stats, retrying = self.stats(), self.fc.insight.coming().retrying
         counts = {**stats["jobs"], RETRYING: retrying}
         counts["scheduled"] = max(counts["scheduled"] - retrying, 0)
         looked_up, server = self._menu.get("menu", self._look_up)

@@ -54,10 +54,11 @@ def queue_rows(
     workers: Iterable[Mapping[str, Any]],
     timings: Iterable[Mapping[str, Any]],
     retrying: Mapping[str, int] | None = None,
+    counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[Queue]:
-    """All queues. ``timings``: those of the last hour, as the client gives them; ``retrying``: by queue."""
+    """All queues. ``timings``: those of the last hour, as the client gives them; ``retrying``, ``counts``: by queue."""
     workers, timings, retrying = at_work(workers), list(timings), retrying or {}
-    facts = fc.queues.list()
+    facts = fc.queues.list(counts)
     ended = fc.ended_by_queue(HISTORY_MINUTES)
     rows = []
     for each in facts:

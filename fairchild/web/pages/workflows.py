@@ -50,7 +50,9 @@ def _shown(site: Site, root: Job) -> dict[str, Any]:
     ended = sum(counts.get(state, 0) for state in ("completed", "failed", "cancelled"))
     now = site.now()
     line = Timeline(shape, now)
-    spread = site.fc.insight.spread(root.id, line.start, line.end) if view != "list" and shape.jobs > 1 else {}
+    spread = (
+        site.fc.insight.spread(root.id, line.start, line.end) if view != "list" and shape.jobs > 1 and ended else {}
+    )
     marked = view == "timeline" or request.args.get("path") == "1"
     steps, slow = _way(site, root, shape) if marked and view != "list" else ([], False)
     way = list(dict.fromkeys(shape.inside.get(step.group, step.group) for step in steps))
