@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -181,26 +181,34 @@ class Link:
     @contextmanager
     def _noted(self) -> Iterator[None]:
         """A transaction of ours, which may fail with its notification at the commit."""
-        whole = self.idle
+        given = self.deadline if self.idle else None
         try:
-            with self.connection.transaction():
-                if whole and self.deadline is not None:
-                    self._keep_to(self.deadline)
+            with self.connection.transaction() if given is None else self._keeping_to(given):
                 yield
-                if whole and self.deadline is not None and not self.deadline.reads and self.rows(_HAS_WRITTEN)[0][0]:
-                    self.committing = self.deadline.sent = True
             self.committing = False
         except psycopg.Error as error:
             self._hush.note(error)
             raise
 
-    def _keep_to(self, deadline: Deadline) -> None:
-        """Let the server break off what takes longer, in this transaction."""
-        left = deadline.left
+    @contextmanager
+    def _keeping_to(self, given: Deadline) -> Iterator[None]:
+        """A transaction of which the server breaks off what takes too long. What begins it is one round trip."""
+        left = given.left
         if left < 0.001:
             raise TookTooLong("the time for this was over before the database was asked; nothing was changed")
-        limits = {"statement": str(int(left * 1000)), "lock": str(int(min(left, REQUEST_LOCK_SECONDS) * 1000))}
-        self.rows(_SET_TIMEOUTS, limits)
+        statement, lock = int(left * 1000), int(min(left, REQUEST_LOCK_SECONDS) * 1000)
+        try:
+            self.statements += 1
+            limits = f"SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"
+            psycopg.Cursor(self.connection).execute(f"BEGIN; {limits}".encode())
+            yield
+            if not given.reads and self.rows(_HAS_WRITTEN)[0][0]:
+                self.committing = given.sent = True
+            self.connection.commit()
+        except BaseException:
+            with suppress(psycopg.Error):  # what went wrong is the error at hand
+                self.connection.rollback()
+            raise
 
     def atomic(self) -> AbstractContextManager[Any]:
         """All or nothing: a transaction of ours, or a savepoint in the caller's, who may go on after our error."""
@@ -311,11 +319,6 @@ def _driver_connection(connection: Any) -> psycopg.Connection[Any]:
         raise _not_psycopg(driver)
     return driver
 
-
-_SET_TIMEOUTS = Sql(
-    "set_timeouts",
-    "SELECT set_config('statement_timeout', %(statement)s, true), set_config('lock_timeout', %(lock)s, true)",
-)
 
 _HAS_WRITTEN = Sql("has_written", "SELECT txid_current_if_assigned() IS NOT NULL")
 

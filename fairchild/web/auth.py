@@ -212,7 +212,7 @@ class Gate:
             return self._probes or _is_local()
         if self.read_only and right not in READING:
             return False
-        known: dict[str, bool] = _of_this_request("rights", dict)
+        known: dict[str, bool] = of_this_request("rights", dict)
         if right not in known:
             known[right] = right in self._granted(right)
         return known[right]
@@ -298,7 +298,7 @@ class Gate:
         return RIGHTS if _is_local() else frozenset()
 
     def _token_rights(self, secret: str) -> frozenset[str]:
-        token: Token | None = _of_this_request("token", lambda: self._fc.tokens.find(secret))
+        token: Token | None = of_this_request("token", lambda: self._fc.tokens.find(secret))
         if token is None:
             raise Problem(401, "this token is not known, was revoked or has expired")
         return granted(token.rights)
@@ -322,7 +322,7 @@ def add_headers(response: Response) -> Response:
     return response
 
 
-def _of_this_request(name: str, make: Callable[[], Any]) -> Any:
+def of_this_request(name: str, make: Callable[[], Any]) -> Any:
     """What was found out about the request at hand; ``g`` outlasts it where a host keeps an application context."""
     known: dict[str, Any] = request.environ.setdefault(KNOWN, {})
     if name not in known:
@@ -403,6 +403,11 @@ def _secret(headers: Any = None) -> str | None:
 
 def _is_local() -> bool:
     """Whether the request comes from this machine, under one of its names, and was not passed on by a proxy."""
+    local: bool = of_this_request("local", _comes_from_here)
+    return local
+
+
+def _comes_from_here() -> bool:
     if any(PASSED_ON.fullmatch(name) for name, _ in request.headers):
         return False
     return is_loopback(request.remote_addr or "") and is_loopback(_host_name(request.host))

@@ -7,6 +7,7 @@ what fifty open tabs cost in which nothing happens, and the weight of a first vi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import http.client
 import os
@@ -32,6 +33,7 @@ from fairchild.web import create_blueprint
 from fairchild.web.pages import site as pages
 from fairchild.worker import Worker
 from tests.browser.shop import SLOW, fill, register
+from tests.support.eventually import eventually
 
 PAGES = [
     "", "?window=7d", "jobs", "jobs?q=state:failed", "jobs?q=state:completed", "jobs?q=task:bench.noop",
@@ -141,9 +143,8 @@ def _idle_tabs(url: str, tabs: int) -> list[str]:
     """CPU of `fairchild ui` while tabs ask, each every two seconds, for what has not changed; once they have it."""
     port = _free_port()
     program = [sys.executable, "-m", "fairchild", "ui", "--port", str(port)]
-    with subprocess.Popen(program, env={**os.environ, "FAIRCHILD_DATABASE_URL": url}, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        server.stdout.readline()
+    with subprocess.Popen(program, env={**os.environ, "FAIRCHILD_DATABASE_URL": url}) as server:
+        eventually(lambda: _answers(port), 30)
         stop = threading.Event()
         answers: Counter[int] = Counter()
         threads = [threading.Thread(target=_tab, args=(port, n, stop, answers)) for n in range(tabs)]
@@ -177,6 +178,13 @@ def _tab(port: int, number: int, stop: threading.Event, answers: Counter[int]) -
         etag = answer.headers.get("ETag") or etag
         stop.wait(2.0)
     connection.close()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection("localhost", port)) as connection:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status == 200
+    return False
 
 
 def _free_port() -> int:

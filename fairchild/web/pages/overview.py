@@ -65,13 +65,13 @@ def add_to(site: Site) -> None:
         window = window if window in WINDOWS else "1h"
         minutes, step = WINDOWS[window]
         stats = parts.read("tiles", site.stats, {"jobs": dict.fromkeys(fc.stats_states(), 0)})
-        timings = parts.rows("timings", fc.timings)
+        timings = parts.rows("timings", lambda: site.kept("timings", fc.timings))
         workers = parts.rows("workers", fc.worker_sessions)
         queues = parts.rows(
             "queues", lambda: queue_rows(fc, workers, timings, counts=site.stats()["queues"]), needs="workers"
         )
         points = parts.rows("throughput", lambda: fc.points(minutes, step=step))
-        waits = parts.rows("waits", lambda: fc.waits(minutes, step=step)) if minutes <= WAITS_SHOWN else []
+        waits = parts.rows("waits", lambda: _waits(site, minutes, step)) if minutes <= WAITS_SHOWN else []
         coming = parts.read("coming", fc.insight.coming, _NOTHING_COMES)
         return Shown(
             "overview.html",
@@ -97,6 +97,11 @@ def add_to(site: Site) -> None:
                 "late": parts.late,
             },
         )
+
+
+def _waits(site: Site, minutes: int, step: int) -> list[float | None]:
+    found: list[float | None] = site.kept(("waits", minutes), lambda: site.fc.waits(minutes, step=step))
+    return found
 
 
 def _first_steps(

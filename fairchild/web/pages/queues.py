@@ -56,7 +56,7 @@ def add_to(site: Site) -> None:
 
 def _read(site: Site, parts: Parts) -> tuple[list[Queue], list[dict[str, Any]], list[dict[str, Any]]]:
     workers = parts.rows("workers", site.fc.worker_sessions)
-    timings = parts.rows("timings", site.fc.timings)
+    timings = parts.rows("timings", lambda: site.kept("timings", site.fc.timings))
     retrying = parts.by_key("retrying", site.fc.insight.retrying)
     rows = parts.rows("rows", lambda: _rows(site, workers, timings, retrying), needs="workers")
     return rows, workers, timings

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import wraps
+from operator import itemgetter
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from uuid import UUID
@@ -32,7 +33,7 @@ from fairchild.rules.query import RETRYING
 from fairchild.web import charts, problems, words
 from fairchild.web.api import METHODS, nothing_here
 from fairchild.web.assets import Assets
-from fairchild.web.auth import PUBLIC, SAFE_METHODS, Gate
+from fairchild.web.auth import PUBLIC, SAFE_METHODS, Gate, of_this_request
 from fairchild.web.fragments import Shared, digest
 from fairchild.web.operations import READ_SECONDS, WRITE_SECONDS, Api
 from fairchild.web.pages.json_text import json_text
@@ -157,7 +158,7 @@ class Site:
         self.api = api
         self.assets = Assets()
         self.known = Known(fc)
-        self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS)
+        self._live: Shared[tuple[str, str, int]] = Shared(LIVE_SECONDS, sign=itemgetter(1))
         self._shell: Shared[Shell] = Shared(SHELL_SECONDS, most=1)
         self._menu: Shared[tuple[dict[str, str], str]] = Shared(MENU_SECONDS, most=1)
         self._kept: Shared[Any] = Shared(KEPT_SECONDS)
@@ -266,9 +267,7 @@ class Site:
 
     def stats(self) -> dict[str, Any]:
         """``fc.stats()``, read once for all of a request."""
-        if "fairchild_stats" not in g:
-            g.fairchild_stats = self.fc.stats()
-        found: dict[str, Any] = g.fairchild_stats
+        found: dict[str, Any] = of_this_request("stats", self.fc.stats)
         return found
 
     def shell(self) -> Shell:
