@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
@@ -26,7 +27,7 @@ from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, marks, migrate, notes, prune, search, workflows
+from fairchild.db import browse, control, journal, marks, migrate, notes, prune, redactions, search, workflows
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.deadline import FAMILY_SECONDS, current, longer
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
@@ -361,6 +362,7 @@ class Fairchild(Overview):
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]:
         """Insert jobs that are built already; as Jobs, in their order."""
         context.refuse_while_importing("enqueue")
+        self._tell_hidden(jobs)
         if connection is not None:
             with caller_errors():
                 link = caller_link(connection, self.database.schema)
@@ -385,9 +387,35 @@ class Fairchild(Overview):
                 failpoints.hit("enqueue.after")
             return self._made(link, jobs, inserted, again)
 
+    def _tell_hidden(self, jobs: Iterable[NewJob]) -> None:
+        """Before the first jobs of tasks that hide arguments: keep which, for those who show jobs without the code.
+
+        On a connection of ours, since a caller's transaction may stay open for long, and others would wait for it.
+        """
+        told = self.database.told
+        hidden = {row for job in jobs if job.redact for row in job.redact if row not in told}
+        if hidden:
+            self.change(lambda link: redactions.add_redactions(link, hidden))
+            told |= hidden
+
+    def _told_hidden(self, jobs: Iterable[NewJob]) -> Iterator[NewJob]:
+        """The same, for a stream. Its first job is looked at at once: later its connection may be the last one."""
+        rest = iter(jobs)
+        first = list(islice(rest, 1))
+        self._tell_hidden(first)
+
+        def told() -> Iterator[NewJob]:
+            for job in chain(first, rest):
+                if job.redact:
+                    self._tell_hidden([job])
+                yield job
+
+        return told()
+
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
         """Insert any number of built jobs, all or none; their ids."""
         context.refuse_while_importing("enqueue")
+        jobs = self._told_hidden(jobs)
         if connection is not None:
             with caller_errors():
                 return insert_stream(caller_link(connection, self.database.schema), jobs)
@@ -485,6 +513,7 @@ class Fairchild(Overview):
     def insert_workflow(self, root: NewJob, jobs: list[NewJob], connection: Any = None) -> None:
         """Insert a composed workflow."""
         context.refuse_while_importing("enqueue")
+        self._tell_hidden(jobs)
         if connection is not None:
             with caller_errors():
                 insert_workflow(caller_link(connection, self.database.schema), root, jobs)

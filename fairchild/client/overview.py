@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import clock
-from fairchild.db import audit, browse, crew, deadline, explain, history, workflows
+from fairchild.db import audit, browse, crew, deadline, explain, history, redactions, workflows
 from fairchild.db import events as event_log
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
@@ -189,6 +189,13 @@ class Overview:
         if facts is None:
             raise UnknownJob(f"no job has the id {id}")
         return Why(job_id, facts.state, reasons(facts))
+
+    def redactions(self) -> dict[str, list[str]]:
+        """By the name of each task that hides arguments, the paths of those: ``{"shop.pay": ["customer.ssn"]}``."""
+        found: dict[str, list[str]] = {}
+        for task, path in self.ask(redactions.read_redactions):
+            found.setdefault(task, []).append(path)
+        return found
 
     def worker_sessions(self) -> list[dict[str, Any]]:
         """All workers, those that are over last, each with how many jobs it is ``running``."""

@@ -21,7 +21,8 @@ _COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args::text, v.pr
        v.depth, v.timeout_seconds, v.worker,
        v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at,
        (SELECT jsonb_build_array(p.value, p.total, p.message, p.attempt, p.at)::text FROM {progress} p
-         WHERE p.job_id = v.id AND p.value IS NOT NULL)"""
+         WHERE p.job_id = v.id AND p.value IS NOT NULL),
+       ARRAY(SELECT r.path FROM {redactions} r WHERE r.task = v.task)"""
 
 MOST_IN_A_LIST = 4096
 """Bytes, as stored, of a payload that a short list still shows."""
@@ -169,7 +170,7 @@ def count_by_queue(link: Link) -> dict[str, dict[str, int]]:
 def _job(row: tuple[Any, ...]) -> Job:
     (id_, task, queue, state, scheduled_at, args, priority, tenant, attempt, max_attempts, result, reason, errors,
      tags, meta, workflow_id, parent_id, depth, timeout, worker, inserted_at, attempted_at, completed_at, ended_at,
-     updated_at, progress, deps, *more) = row  # fmt: skip
+     updated_at, progress, redacted, deps, *more) = row  # fmt: skip
     left_out: tuple[str, ...] = tuple(more[0]) if more else ()
     return Job(
         id=id_,
@@ -201,4 +202,5 @@ def _job(row: tuple[Any, ...]) -> Job:
         updated_at=updated_at,
         left_out=left_out,
         _progress=None if progress is None else _progress.decode(progress),
+        _redacted=tuple(redacted),
     )

@@ -400,7 +400,7 @@ def _whole(api: Api) -> None:
     @api.add("GET", "/api/tasks", VIEW, answer=shapes.TASKS)
     def tasks() -> Any:
         """The tasks that live workers know."""
-        return {"tasks": [{**each, "params": mask_defaults(each["params"])} for each in fc.known_tasks()]}
+        return {"tasks": [{**each, "params": mask_defaults(each)} for each in fc.known_tasks()]}
 
     @api.add("GET", "/api/errors", VIEW, answer=shapes.ERRORS)
     def errors() -> Any:

@@ -37,7 +37,7 @@ from fairchild.job import Job, LogLine
 from fairchild.rules.rights import OPERATING, PROBE, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
 from fairchild.web.problems import Problem
 from fairchild.web.rates import Rates
-from fairchild.web.redact import mask
+from fairchild.web.redact import hide, mask
 
 __all__ = ["OPERATING", "PROBE", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
 
@@ -254,6 +254,10 @@ class Gate:
         shown.update(dict.fromkeys(job.left_out))
         if self.allows("payload:read"):
             shown.update({name: mask(shown[name]) for name in PAYLOAD})
+            redacted = job.redacted
+            if redacted is None:
+                redacted = tuple(self.redactions().get(job.task, ()))
+            shown["args"] = hide(shown["args"], redacted)
         else:
             shown.update(dict.fromkeys(PAYLOAD), payload_hidden=True)
             shown["errors"] = [{**each, **dict.fromkeys(TOLD)} for each in shown["errors"]]
@@ -273,6 +277,10 @@ class Gate:
             for each in masked
             if each.id in left
         ]
+
+    def redactions(self) -> dict[str, list[str]]:
+        """By task, the arguments that it hides from everybody."""
+        return self._fc.redactions()
 
     def tells_messages(self) -> bool:
         """Whether this request may see, and look for, what jobs hold, where no one job is asked for: in sums and

@@ -41,7 +41,7 @@ def add_to(site: Site) -> None:
         name = request.form.get("task", "").strip()
         options = {each: request.form.get(each, "").strip() for each in OPTIONS}
         task = _known(site, name)
-        form = form_of(task["params"]) if task is not None and "raw" not in request.form else None
+        form = form_of(task) if task is not None and "raw" not in request.form else None
         wrong: list[str] = []
         args = form.read(request.form) if form is not None else _raw(wrong)
         if (form is None or form.fine) and not wrong:
@@ -94,7 +94,7 @@ def _form(
     task = _known(site, name)
     raw = "raw" in request.values or (task is not None and any(each.get("variadic") for each in task["params"]))
     if form is None and task is not None and not raw:
-        form = form_of(task["params"], args)
+        form = form_of(task, args)
     typed = request.form.get("raw_args")
     return Shown(
         "new.html",
