@@ -205,18 +205,22 @@ class Overview:
         """The tasks that a worker knows, as ``Task.schema()`` describes them; ``digest``: its ``catalog``."""
         return self.ask(lambda link: crew.read_catalog(link, digest))
 
-    def roots(self, limit: int = 50, cursor: UUID | str | None = None) -> tuple[list[dict[str, Any]], str | None]:
-        """Workflows of more than one job, newest first: ``{"job": Job, "counts": {state: n}}``, and where to go on."""
+    def roots(
+        self, limit: int = 50, cursor: UUID | str | None = None, wanted: workflows.Wanted | None = None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Workflows of more than one job, newest first: ``{"job": Job, "counts": {state: n}}``, and where to go on.
+
+        ``wanted``: only those that pass; of some hundred that are looked at, so that it may be less than ``limit``.
+        """
         if not 1 <= limit <= MAX_ROOTS:
             raise UsageError(f"limit is a number from 1 to {MAX_ROOTS}, got {limit}")
-        before = _uuid(cursor)
-        ids = self.ask(lambda link: workflows.list_workflows(link, before, limit + 1))
-        more = len(ids) > limit
-        ids = ids[:limit]
-        jobs = cast("Fairchild", self)._read(ids, short=True)
+        client = cast("Fairchild", self)
+        walked = client.insight.walk(workflows.Wanted() if wanted is None else wanted, limit, _uuid(cursor))
+        ids = walked.ids
+        jobs = client._read(ids, short=True)
         counts = self.ask(lambda link: workflows.count_states(link, ids))
         found = [{"job": jobs[each], "counts": counts.get(each, {})} for each in ids if each in jobs]
-        return found, str(ids[-1]) if more else None
+        return found, None if walked.further is None else str(walked.further)
 
     def family(self, id: UUID | str, limit: int = MAX_FAMILY, cursor: str | None = None) -> dict[str, Any] | None:
         """The workflow of any of its jobs: ``{"root": Job, "jobs": [Job], "edges": [Edge], "counts", "cursor"}``.
@@ -314,10 +318,20 @@ class Overview:
         """Who did what, newest first, before the entry ``cursor``."""
         return self.ask(lambda link: audit.read_entries(link, cursor, limit))
 
-    def add_audit_entry(self, who: str, action: str, target: str, number: int) -> None:
-        """Keep that somebody did something to ``number`` things."""
+    def add_audit_entry(
+        self,
+        who: str,
+        action: str,
+        target: str,
+        number: int,
+        *,
+        request_id: str | None = None,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep that somebody did something to ``number`` things, and how it was ``before`` and is ``after``."""
         with cast("Fairchild", self).database.link() as link:
-            audit.add_entry(link, who, action, target, number)
+            audit.add_entry(link, who, action, target, number, request_id, before, after)
 
 
 def _updates(client: Fairchild, row: event_log.Row, low: int, wanted: event_log.Filter) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
 from fairchild.client.client import MAX_OFFSET, Page
-from fairchild.client.insight import ErrorGroup
+from fairchild.client.insight import ErrorGroup, Wanted
 from fairchild.client.workflows import Scope, Workflow
 from fairchild.errors import (
     ArgumentProblems,
@@ -25,12 +25,14 @@ from fairchild.errors import (
     UsageError,
     WorkerSilent,
 )
+from fairchild.ids import lowest
 from fairchild.job import LEVELS, JobState
 from fairchild.rules.fingerprint import FINGERPRINT, without_details
-from fairchild.rules.query import MAX_TEXT
+from fairchild.rules.query import MAX_TEXT, moment_before
 from fairchild.web import openapi, shapes
+from fairchild.web.audit import after_of, place_of, state_of
 from fairchild.web.auth import PUBLIC, VIEW, Gate
-from fairchild.web.bulk import ACTION_SECONDS, bulk_change, fits, in_batches
+from fairchild.web.bulk import ACTION_SECONDS, AFTER, bulk_change, fits, in_batches
 from fairchild.web.bulk import RIGHTS as BULK_RIGHTS
 from fairchild.web.downloads import Part, download
 from fairchild.web.filters import read_filter
@@ -59,6 +61,7 @@ STEP: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "defaul
 FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
 }  # fmt: skip
+FLOWS: dict[str, Schema] = {"name": NAME, "task": NAME, "tenant": TEXT, "state": STATE, "after": NAME}
 PAGE: dict[str, Schema] = {"limit": LIMIT, "cursor": ID}
 FILTER: Schema = {"type": "string", "maxLength": MAX_TEXT, "default": ""}
 EXPORT_PAGE = 200
@@ -180,7 +183,7 @@ def _jobs(api: Api) -> None:
             raise invalid([(_place_of(error), str(error))]) from None
         if job.conflict:
             raise Problem(409, f"job {job.id} was there already and was left as it is")
-        api.note("jobs:insert", f"{job.task} {job.id}")
+        api.note("jobs:insert", f"{job.task} {job.id}", after={**(state_of(job) or {}), **(place_of(job) or {})})
         first = ("id", "task", "queue", "state", "scheduled_at")
         shown = gate.show(job)
         return {**{name: shown[name] for name in first}, **shown}
@@ -248,7 +251,8 @@ def _jobs(api: Api) -> None:
         changed, refused, left = in_batches(
             chosen, bulk_change(fc, action, body.get("reason", "cancelled"), body.get("queue"), body.get("priority"))
         )
-        api.note(f"jobs:{action}", body.get("filter") or f"{len(found)} ids", changed)
+        after = {name: body[name] for name in WHERE_TO if name in body} if action == "move" else AFTER[action]
+        api.note(f"jobs:{action}", body.get("filter") or f"{len(found)} ids", changed, after=after)
         return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
 
 
@@ -329,8 +333,9 @@ def _one_job(api: Api) -> None:
         if job.ended:
             raise Problem(409, f"job {job.id} has ended: it is {job.state}")
         changed = fc.cancel(job, body.get("reason", "cancelled"))
-        api.note("jobs:cancel", job.id, len(changed))
-        return gate.show(job.refresh())
+        was, now = state_of(job), job.refresh()
+        api.note("jobs:cancel", job.id, len(changed), before=was, after=state_of(now))
+        return gate.show(now)
 
     @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409), answer=named("Job"))
     def retry_job(id: str) -> Any:
@@ -342,8 +347,9 @@ def _one_job(api: Api) -> None:
             changed = fc.retry(job)
         except UsageError as error:
             raise Problem(409, str(error)) from None
-        api.note("jobs:retry", job.id, len(changed))
-        return gate.show(job.refresh())
+        was, now = state_of(job), job.refresh()
+        api.note("jobs:retry", job.id, len(changed), before=was, after=state_of(now))
+        return gate.show(now)
 
     @api.add("POST", "/api/jobs/{id}/run", "jobs:edit", refusals=(404, 409), answer=named("Job"))
     def run_job(id: str) -> Any:
@@ -351,8 +357,9 @@ def _one_job(api: Api) -> None:
         job = existing(id)
         if not fc.run_now(job):
             raise Problem(409, f"job {job.id} is not scheduled: it is {job.refresh().state}; {WHAT_HOLDS}")
-        api.note("jobs:run", job.id)
-        return gate.show(job.refresh())
+        was, now = state_of(job), job.refresh()
+        api.note("jobs:run", job.id, before=was, after=state_of(now))
+        return gate.show(now)
 
     @api.add("POST", "/api/jobs/{id}/move", "jobs:edit", body=MOVE, refusals=(404, 409), answer=named("Job"))
     def move_job(id: str, body: dict[str, Any]) -> Any:
@@ -361,9 +368,10 @@ def _one_job(api: Api) -> None:
         _check_where_to(body, moves=True)
         if not fits("move", job.state):
             raise Problem(409, f"job {job.id} is {job.state}: only scheduled and available jobs can be moved")
-        if fc.move(job, **body):
-            api.note("jobs:move", f"{job.id} to {body}")
-        return gate.show(job.refresh())
+        was, moved, now = place_of(job), fc.move(job, **body), job.refresh()
+        if moved:
+            api.note("jobs:move", f"{job.id} to {body}", before=was, after=place_of(now))
+        return gate.show(now)
 
     @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409), answer=shapes.DELETED)
     def delete_job(id: str) -> Any:
@@ -372,7 +380,7 @@ def _one_job(api: Api) -> None:
         if not fc.delete(job):
             why = "others still need it" if job.ended else f"it has not ended: it is {job.state}"
             raise Problem(409, f"job {job.id} was not deleted: {why}")
-        api.note("jobs:delete", job.id)
+        api.note("jobs:delete", job.id, before=state_of(job))
         return {"deleted": str(job.id)}
 
 
@@ -415,15 +423,15 @@ def _whole(api: Api) -> None:
     @api.add("POST", "/api/errors/{fingerprint}/mute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
     def mute_error(fingerprint: str) -> Any:
         """Leave an error out of what needs attention, also if more jobs fail by it."""
-        fc.insight.mute(known_error(fingerprint), api.gate.who())
-        api.note("errors:mute", fingerprint)
+        changed = fc.insight.mute(known_error(fingerprint), api.gate.who())
+        api.note("errors:mute", fingerprint, before={"muted": not changed}, after={"muted": True})
         return {"fingerprint": fingerprint, "muted": True}
 
     @api.add("POST", "/api/errors/{fingerprint}/unmute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
     def unmute_error(fingerprint: str) -> Any:
         """Undo that."""
-        fc.insight.unmute(known_error(fingerprint))
-        api.note("errors:unmute", fingerprint)
+        changed = fc.insight.unmute(known_error(fingerprint))
+        api.note("errors:unmute", fingerprint, before={"muted": changed}, after={"muted": False})
         return {"fingerprint": fingerprint, "muted": False}
 
     @api.add(
@@ -475,8 +483,8 @@ def _queues(api: Api) -> None:
     @api.add("POST", "/api/queues/{name}/pause", "queues:pause", refusals=(404,), answer=named("Queue"))
     def pause_queue(name: str) -> Any:
         """Let nobody take jobs from a queue; what runs goes on."""
-        fc.queues.pause(checked(name), api.gate.who())
-        api.note("queues:pause", name)
+        changed = fc.queues.pause(checked(name), api.gate.who())
+        api.note("queues:pause", name, before={"paused": not changed}, after={"paused": True})
         return fc.queues.get(name)
 
     @api.add("POST", "/api/queues/{name}/resume", "queues:pause", refusals=(404,), answer=named("Queue"))
@@ -485,8 +493,8 @@ def _queues(api: Api) -> None:
         checked(name)
         if not any(each["name"] == name for each in fc.queues.list()):
             raise Problem(404, "there is no such queue")
-        fc.queues.resume(name)
-        api.note("queues:resume", name)
+        changed = fc.queues.resume(name)
+        api.note("queues:resume", name, before={"paused": changed}, after={"paused": False})
         return fc.queues.get(name)
 
 
@@ -504,11 +512,14 @@ def _workers(api: Api) -> None:
         return {"workers": found}
 
     def change(id: str, did: str, door: Callable[[UUID], list[Any]]) -> Any:
+        wanted = read_id(id)
+        was = next((each.state.value for each in fc.workers.list() if each.id == wanted), None)
         try:
-            found = door(read_id(id))
+            found = door(wanted)
         except UnknownWorker as error:
             raise Problem(404, str(error)) from None
-        api.note(f"workers:{did}", f"{found[0].name} {id}")
+        before, after = None if was is None else {"state": was}, {"state": found[0].state.value}
+        api.note(f"workers:{did}", f"{found[0].name} {id}", before=before, after=after)
         return found[0].to_dict()
 
     @api.add("POST", "/api/workers/{id}/pause", "workers:control", refusals=(404,), answer=named("Worker"))
@@ -556,10 +567,18 @@ def _workflows(api: Api) -> None:
         except UnknownJob as error:
             raise Problem(404, str(error)) from None
 
-    @api.add("GET", "/api/workflows", VIEW, query={"limit": LIMIT, "cursor": ID}, answer=shapes.WORKFLOWS)
+    @api.add("GET", "/api/workflows", VIEW, query={**FLOWS, **PAGE}, answer=shapes.WORKFLOWS)
     def list_workflows(query: dict[str, Any]) -> Any:
-        """Jobs that have called others, newest first, with the states of all their jobs."""
-        found, cursor = fc.roots(**query)
+        """Jobs that have called others and pass all filters, newest first, with the states of all their jobs.
+
+        ``name`` is a part of the root's task, ``task`` the whole; ``after`` a time, or ``2h`` for two hours ago. Some
+        hundred are looked at for an answer: where few pass it may hold less than ``limit``, and ``cursor`` leads on.
+        """
+        wanted = Wanted(
+            **{name: query[name] for name in ("name", "task", "tenant", "state") if name in query},
+            since=_since(query.get("after")),
+        )
+        found, cursor = fc.roots(query["limit"], query.get("cursor"), wanted)
         return {
             "workflows": [{"root": gate.show(each["job"]), **progress(each["counts"])} for each in found],
             "cursor": cursor,
@@ -619,6 +638,7 @@ def _workflows(api: Api) -> None:
     ) -> tuple[dict[str, Any], int]:
         """As much as a request may do; it is noted even if it is broken off."""
         done: list[int] = []
+        was = after_of(fc, workflow.id)
         try:
             over = run(done.append)
         except UsageError as error:
@@ -629,8 +649,17 @@ def _workflows(api: Api) -> None:
             over = False
         finally:
             if sum(done):
-                api.note(f"workflows:{action}", workflow.id, sum(done))
+                now = after_of(fc, workflow.id)
+                api.note(f"workflows:{action}", workflow.id, sum(done), before=was, after=now)
         return {"id": str(workflow.id), "changed": sum(done), "more": not over}, 200 if over else 202
+
+
+def _since(text: str | None) -> UUID:
+    """The first id of those made after a time of a query. Raises Problem 422."""
+    try:
+        return UUID(int=0) if text is None else lowest(moment_before(text, datetime.now(timezone.utc)))
+    except UsageError as error:
+        raise invalid([("?after", str(error).removeprefix("after: "))]) from None
 
 
 def moment_of(text: str) -> datetime:

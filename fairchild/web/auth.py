@@ -22,6 +22,7 @@ import binascii
 import hmac
 import ipaddress
 import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -60,6 +61,7 @@ PASSED_ON = re.compile(
 """Headers by which a proxy says for whom it asks."""
 MIN_TOKEN = 8
 KNOWN = "fairchild.known"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,64}", re.ASCII)
 RATES = {"enqueue": 50.0, "change": 10.0, "wrong": 1.0}
 """A second, of each who asks: jobs enqueued, other writes, and credentials that were none."""
 HOW_TO_OPEN = (
@@ -323,8 +325,16 @@ class Gate:
         raise Problem(403, "a write from another site was refused")
 
 
+def request_id() -> str:
+    """What the request at hand is called in the audit log: as its ``X-Request-ID`` says, if that is plain and short."""
+    given = request.headers.get("X-Request-ID", "")
+    made: str = _of_this_request("id", lambda: given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
+    return made
+
+
 def add_headers(response: Response) -> Response:
     """After every request."""
+    response.headers["X-Request-ID"] = request_id()
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

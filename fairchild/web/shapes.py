@@ -72,7 +72,10 @@ _ERROR = shape(
 )  # fmt: skip
 _FRAME = shape(file=TEXT, line=WHOLE, function=TEXT, code=TEXT)
 _THREAD = shape(name=TEXT, frames=many(_FRAME), job=or_null(ID), task=or_null(TEXT), attempt=or_null(COUNT), note=TEXT)
-_ENTRY = shape(id=COUNT, at=TIME, who=TEXT, action=TEXT, target=TEXT, number=COUNT)
+_ENTRY = shape(
+    id=COUNT, at=TIME, who=TEXT, action=TEXT, target=TEXT, number=COUNT, request_id=or_null(TEXT),
+    before=or_null(MAPPING), after=or_null(MAPPING),
+)  # fmt: skip
 
 JOBS = shape(jobs=many(named("Job")), cursor=or_null(ID))
 BULK = shape(matching=COUNT, possible=COUNT, more=FLAG, changed=COUNT, refused=COUNT, dry_run=FLAG)

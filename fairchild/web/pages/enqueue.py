@@ -16,6 +16,7 @@ from fairchild.errors import ArgumentProblems, UnknownTask, UsageError
 from fairchild.ids import derived, uuid7
 from fairchild.job import Job
 from fairchild.rules.query import parse
+from fairchild.web.audit import place_of, state_of
 from fairchild.web.forms import Form, form_of
 from fairchild.web.pages.job import find
 from fairchild.web.pages.site import Shown, Site
@@ -57,7 +58,9 @@ def add_to(site: Site) -> None:
                     return site.done("made-before", 0, "job", id=job.id)
                 if "retry_of" in job.meta:
                     site.fc.link_retry(UUID(job.meta["retry_of"]), job.id)
-                site.audit("jobs:insert", f"{name} {job.id}", 1)
+                site.audit(
+                    "jobs:insert", f"{name} {job.id}", 1, after={**(state_of(job) or {}), **(place_of(job) or {})}
+                )
                 return site.done("enqueued", 1, "job", id=job.id)
         elif not wrong:
             wrong = ["Nothing was enqueued: see the fields below."]
