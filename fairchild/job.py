@@ -50,6 +50,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 MOST_RELATIVES = 1000
 
+ERROR_KINDS = ("error", "timeout", "lost", "interrupted", "cancelled", "invalid_args", "upstream_failed")
+"""How an attempt ends that does not succeed: ``kind`` in ``Job.errors``."""
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of a job's log, by name."""
 

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -61,6 +61,7 @@ from fairchild.tasks import (
     Task,
     TaskDecorator,
     apply_options,
+    check_moment,
     check_seconds,
     check_text,
     registry,
@@ -75,7 +76,7 @@ MAX_PAGE = 1000
 MAX_OFFSET = 10_000
 _FIRST_POLL = 0.005
 _LAST_POLL = 0.25
-_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker", "q")
+_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker", "q", "error_kind", "before")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ class Fairchild(Overview):
         self._ended = threading.Condition()
         self._wakes: list[Callable[[], None]] = []
         self._consumers: dict[float, Consumer] = {}
+        self.listener, self.heard_at = uuid7(), float("-inf")
+        """Of those who ask for events now and then: their listener, and when it was said last that it is there."""
         self.workers = Workers(self.ask, self.change)
         """Who works on this database: ``list()``, ``pause()``, ``resume()``, ``stop()``."""
         self.workflows = Workflows(self)
@@ -673,6 +676,8 @@ class Fairchild(Overview):
         workflow: UUID | str | None = None,
         worker: UUID | str | None = None,
         q: str | None = None,
+        error_kind: str | None = None,
+        before: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
         offset: int = 0,
@@ -682,20 +687,23 @@ class Fairchild(Overview):
 
         ``offset``: how many to leave out, up to 10,000; they are read all the same, which ``cursor`` spares.
 
-        ``q``: a job's id, or a part of its task's name. ``short``: leave out arguments, results and meta of more than
-        4 KiB, as stored; ``job.left_out`` names them.
+        ``q``: a job's id, or a part of its task's name. ``error_kind``: how its last attempt that did not succeed ended
+        ("error", "timeout", "lost" ...). ``before``: made before that time.
+
+        ``short``: leave out arguments, results and meta of more than 4 KiB, as stored; ``job.left_out`` names them.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
         if not 0 <= offset <= MAX_OFFSET:
             raise UsageError(f"offset is a number from 0 to {MAX_OFFSET}, got {offset}; use the cursor to go on")
         named = {"queue": queue, "task": task.name if isinstance(task, Task) else task, "tag": tag, "tenant": tenant}
-        named["q"] = q
+        named |= {"q": q, "error_kind": error_kind}
         for what, value in named.items():
             if value is not None:
                 check_text(what, value, empty=True)
         ids = {"workflow": workflow, "worker": worker, "cursor": cursor}
-        filters = {**named, **{what: None if value is None else _uuid(value) for what, value in ids.items()}}
+        filters: dict[str, Any] = {**named, **{what: None if id is None else _uuid(id) for what, id in ids.items()}}
+        filters["before"] = None if before is None else check_moment(before)
         wanted = _state(state)
         found = self.ask(
             lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, offset=offset, short=short, **filters)

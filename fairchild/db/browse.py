@@ -76,6 +76,10 @@ _FILTERS = {
     "worker": "v.worker = %(worker)s::uuid",
     "cursor": "v.id < %(cursor)s::uuid",
     "ids": "v.id = ANY(%(ids)s::uuid[])",
+    "error_kind": "v.errors -> -1 ->> 'kind' = %(error_kind)s",
+    # Ids begin with the milliseconds at which they were made, so the walk starts there; an hour off is forgiven.
+    "before": "v.inserted_at < %(before)s::timestamptz AND v.id <= (lpad(to_hex((extract(epoch FROM"
+    " %(before)s::timestamptz + interval '1 hour') * 1000)::bigint), 12, '0') || repeat('f', 20))::uuid",
     "q": "(v.id::text = lower(%(q)s) OR position(lower(%(q)s) IN lower(v.task)) > 0)",
 }
 
@@ -88,6 +92,30 @@ UNION ALL SELECT 'scheduled', queue, count(*) FROM {due} GROUP BY queue
 UNION ALL SELECT 'waiting', j.queue, count(*) FROM {waiting} w JOIN {jobs} j ON j.id = w.job_id GROUP BY j.queue
 UNION ALL SELECT state, queue, sum(n)::bigint FROM {counters} GROUP BY state, queue""",
 )
+
+MOST_OF_TENANTS = 50_000
+"""Of each live state, so many jobs are looked at."""
+COUNT_TENANTS = Sql(
+    "count_tenants",
+    """
+SELECT tenant, state, count(*) FROM (
+  (SELECT tenant, 'available' AS state FROM {ready} LIMIT %(most)s::int)
+  UNION ALL (SELECT tenant, 'running' FROM {claims} LIMIT %(most)s::int)
+  UNION ALL (SELECT tenant, 'scheduled' FROM {due} LIMIT %(most)s::int)
+  UNION ALL (SELECT j.tenant, 'waiting' FROM (SELECT job_id FROM {waiting} LIMIT %(most)s::int) w
+               JOIN {jobs} j ON j.id = w.job_id)) live
+ GROUP BY tenant, state""",
+)
+
+
+def count_tenants(link: Link, most: int = MOST_OF_TENANTS) -> tuple[dict[str, dict[str, int]], bool]:
+    """``{tenant: {state: number of live jobs}}``, and whether those are all: of each state ``most`` are looked at."""
+    counts: dict[str, dict[str, int]] = {}
+    looked_at: dict[str, int] = {}
+    for tenant, state, n in link.rows(COUNT_TENANTS, {"most": most + 1}):
+        counts.setdefault(tenant, {})[state] = int(n)
+        looked_at[state] = looked_at.get(state, 0) + int(n)
+    return counts, max(looked_at.values(), default=0) <= most
 
 
 def get_jobs(link: Link, ids: list[UUID], *, short: bool = False) -> dict[UUID, Job]:

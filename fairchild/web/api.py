@@ -26,10 +26,11 @@ from fairchild.errors import (
     WorkerSilent,
 )
 from fairchild.ids import lowest
-from fairchild.job import LEVELS, JobState
+from fairchild.job import ERROR_KINDS, LEVELS, JobState
 from fairchild.rules.fingerprint import FINGERPRINT, without_details
 from fairchild.rules.query import MAX_TEXT, moment_before
 from fairchild.web import openapi, shapes
+from fairchild.web.aliases import NOT_YET, PRIORITIES, in_our_words
 from fairchild.web.audit import after_of, place_of, state_of
 from fairchild.web.auth import PUBLIC, VIEW, Gate
 from fairchild.web.bulk import ACTION_SECONDS, AFTER, bulk_change, fits, in_batches
@@ -46,6 +47,7 @@ WHAT_HOLDS = "nothing but the time is got around"
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
 STACKS_SECONDS = 1.5
 """That a request waits for a worker, which holds a thread of the host."""
+TO_COME = ("schedules", "limits")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 TEXT: Schema = {"type": "string", "maxLength": 255}
@@ -60,6 +62,7 @@ MINUTES: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "def
 STEP: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "default": 1}
 FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
+    "error_kind": {"type": "string", "enum": [*ERROR_KINDS]}, "before": NAME,
 }  # fmt: skip
 FLOWS: dict[str, Schema] = {"name": NAME, "task": NAME, "tenant": TEXT, "state": STATE, "after": NAME}
 PAGE: dict[str, Schema] = {"limit": LIMIT, "cursor": ID}
@@ -73,12 +76,13 @@ LOG: dict[str, Schema] = {
 }
 NEW_JOB: Schema = {
     "type": "object",
-    "required": ["task"],
     "additionalProperties": False,
     "properties": {
-        "task": {"type": "string"},
+        "task": {"type": "string", "description": "Needed; or type."},
         "args": {"type": "object"},
-        "priority": {"type": "integer", "minimum": 0, "maximum": 9},
+        "priority": {
+            "anyOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"type": "string", "enum": [*PRIORITIES]}]
+        },
         "queue": NAME,
         "scheduled_at": {"type": "string", "format": "date-time"},
         "tags": {"type": "array", "items": NAME, "maxItems": 100},
@@ -88,6 +92,14 @@ NEW_JOB: Schema = {
         "depends_on": {"type": "array", "items": ID, "maxItems": 1000},
         "meta": {"type": "object"},
         "id": ID,
+        "type": {"type": "string", "description": "Another word for task."},
+        "payload": {"type": "object", "description": "Another word for args."},
+        "retry_config": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"max_attempts": {"type": "integer", "minimum": 1, "maximum": 32767}},
+        },
+        **NOT_YET,
     },
 }
 REASON: Schema = {
@@ -95,6 +107,14 @@ REASON: Schema = {
     "additionalProperties": False,
     "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 255}},
 }
+CANCEL: Schema = {
+    **REASON, "properties": {**REASON["properties"], "running": {"type": "boolean"}, "children": {"type": "boolean"}},
+}  # fmt: skip
+WITH_IT = {
+    "running": "a job that runs is always asked to stop",
+    "children": "what a job has called is always cancelled with it",
+}
+"""What may be said of a cancellation, and why it cannot be otherwise."""
 WHERE_TO: dict[str, Schema] = {"queue": NAME, "priority": {"type": "integer", "minimum": 0, "maximum": 9}}
 MOVE: Schema = {"type": "object", "additionalProperties": False, "properties": WHERE_TO}
 RETRY: Schema = {
@@ -136,7 +156,10 @@ def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate) -> Api:
         return openapi.document(api.operations, request.script_root + _mount())
 
     @gate.route(blueprint, "/api/<fairchild_any:rest>", PUBLIC, methods=METHODS, harmless=True)
-    def no_such_path(rest: str) -> Any:  # noqa: ARG001 - the route's own word
+    def no_such_path(rest: str) -> Any:
+        first = rest.partition("/")[0]
+        if first in TO_COME:
+            raise Problem(404, f"there is nothing at this path: {first} are not part of this release")
         return nothing_here()
 
     return api
@@ -170,6 +193,7 @@ def _jobs(api: Api) -> None:
     @api.add("POST", "/api/jobs", "jobs:insert", body=NEW_JOB, status=201, refusals=(404, 409), answer=named("Job"))
     def enqueue(body: dict[str, Any]) -> Any:
         """Enqueue a task that is registered here or that a live worker knows."""
+        body = in_our_words(body)
         options = {name: value for name, value in body.items() if name not in ("task", "args")}
         if "scheduled_at" in options:
             options["scheduled_at"] = datetime.fromisoformat(options["scheduled_at"].replace("Z", "+00:00"))
@@ -190,7 +214,12 @@ def _jobs(api: Api) -> None:
 
     @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, **PAGE, "offset": OFFSET}, answer=shapes.JOBS)
     def list_jobs(query: dict[str, Any]) -> Any:
-        """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page, which ``offset`` reads."""
+        """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page, which ``offset`` reads.
+
+        ``before``: made before a time, or ``2h`` for two hours ago. ``error_kind``: of the last attempt that failed.
+        """
+        if "before" in query:
+            query["before"] = _moment(query["before"], "?before")
         return _page(gate, fc.jobs(**query, short=True))
 
     @api.add(
@@ -239,7 +268,10 @@ def _jobs(api: Api) -> None:
         if ("ids" in body) == bool(body.get("filter")):
             raise invalid([("$", "needs either ids or a filter that is not empty")])
         _check_where_to(body, action == "move")
-        filters = {name: UUID(v) if name in ("workflow", "worker") else v for name, v in body.get("filter", {}).items()}
+        filters: dict[str, Any] = dict(body.get("filter", {}))
+        filters |= {name: UUID(filters[name]) for name in ("workflow", "worker") if name in filters}
+        if "before" in filters:
+            filters["before"] = _moment(filters["before"], "$.filter.before")
         ids = [UUID(each) for each in body["ids"]] if "ids" in body else None
         with fc.reading_within(READ_SECONDS):
             found = fc.job_states(ids=ids, limit=MAX_BULK + 1, **filters)
@@ -322,13 +354,19 @@ def _one_job(api: Api) -> None:
         ("POST", "PATCH"),
         "/api/jobs/{id}/cancel",
         "jobs:cancel",
-        body=REASON,
+        body=CANCEL,
         body_optional=True,
         refusals=(404, 409),
         answer=named("Job"),
     )
     def cancel_job(id: str, body: dict[str, Any]) -> Any:
-        """Cancel a job and its descendants; one that runs is asked to stop."""
+        """Cancel a job and its descendants; one that runs is asked to stop.
+
+        ``running`` and ``children`` can only be true: neither of that can be left out.
+        """
+        for name, sentence in WITH_IT.items():
+            if not body.get(name, True):
+                raise invalid([(f"$.{name}", f"must be true or left out: {sentence}; nothing was changed")])
         job = existing(id)
         if job.ended:
             raise Problem(409, f"job {job.id} has ended: it is {job.state}")
@@ -391,6 +429,21 @@ def _whole(api: Api) -> None:
     def stats() -> Any:
         """How many jobs are in which state, in all and by queue."""
         return fc.stats()
+
+    @api.add("GET", "/api/tenants", VIEW, query={"limit": LIMIT, "cursor": TEXT}, answer=shapes.TENANTS)
+    def tenants(query: dict[str, Any]) -> Any:
+        """How many jobs of each tenant have not ended, by state and by the tenants' names.
+
+        Of each state 50,000 jobs are looked at: ``exact`` says whether those are all. ``cursor`` asks for more tenants.
+        """
+        found = fc.stats(by="tenant")
+        names = [name for name in found["tenants"] if "cursor" not in query or name > query["cursor"]]
+        listed = names[: query["limit"]]
+        return {
+            "tenants": [{"name": name, "counts": found["tenants"][name]} for name in listed],
+            "cursor": listed[-1] if len(names) > len(listed) else None,
+            "exact": found["exact"],
+        }
 
     @api.add(
         "GET",
@@ -656,10 +709,15 @@ def _workflows(api: Api) -> None:
 
 def _since(text: str | None) -> UUID:
     """The first id of those made after a time of a query. Raises Problem 422."""
+    return UUID(int=0) if text is None else lowest(_moment(text, "?after"))
+
+
+def _moment(text: str, path: str) -> datetime:
+    """A time, or how long ago, as filters have it. Raises Problem 422."""
     try:
-        return UUID(int=0) if text is None else lowest(moment_before(text, datetime.now(timezone.utc)))
+        return moment_before(text, datetime.now(timezone.utc))
     except UsageError as error:
-        raise invalid([("?after", str(error).removeprefix("after: "))]) from None
+        raise invalid([(path, str(error).removeprefix("after: "))]) from None
 
 
 def moment_of(text: str) -> datetime:

@@ -77,6 +77,7 @@ _ENTRY = shape(
     before=or_null(MAPPING), after=or_null(MAPPING),
 )  # fmt: skip
 
+EVENTS = shape(events=many(shape(type=TEXT, event=TEXT, seq=COUNT, data=MAPPING)), after=TEXT, resync=FLAG, retry=COUNT)
 JOBS = shape(jobs=many(named("Job")), cursor=or_null(ID))
 BULK = shape(matching=COUNT, possible=COUNT, more=FLAG, changed=COUNT, refused=COUNT, dry_run=FLAG)
 WHY = shape(job_id=ID, state=STATE, blocked=FLAG, reasons=many(_REASON))
@@ -84,6 +85,7 @@ LOGS = shape(lines=many(_LINE), after=COUNT)
 FAMILY = shape(root_id=ID, **_FAMILY)
 DELETED = shape(deleted=ID)
 STATS = shape(jobs=COUNTS, queues={"type": "object", "additionalProperties": COUNTS})
+TENANTS = shape(tenants=many(shape(name=TEXT, counts=COUNTS)), cursor=or_null(TEXT), exact=FLAG)
 TIMESERIES = shape(minutes=many(_POINT), tasks=many(_TIMING))
 TASKS = shape(tasks=many(_TASK))
 ERRORS = shape(errors=many(_ERROR))
