@@ -77,9 +77,7 @@ _FILTERS = {
     "cursor": "v.id < %(cursor)s::uuid",
     "ids": "v.id = ANY(%(ids)s::uuid[])",
     "error_kind": "v.errors -> -1 ->> 'kind' = %(error_kind)s",
-    # Ids begin with the milliseconds at which they were made, so the walk starts there; an hour off is forgiven.
-    "before": "v.inserted_at < %(before)s::timestamptz AND v.id <= (lpad(to_hex((extract(epoch FROM"
-    " %(before)s::timestamptz + interval '1 hour') * 1000)::bigint), 12, '0') || repeat('f', 20))::uuid",
+    "before": "v.inserted_at < %(before)s::timestamptz",
     "q": "(v.id::text = lower(%(q)s) OR position(lower(%(q)s) IN lower(v.task)) > 0)",
 }
 

@@ -21,6 +21,8 @@ from tests.web.conftest import mounted
 from tests.web.pages_support import Page
 
 Mount = Callable[..., FlaskClient]
+PUBLIC_ROUTES = ("no_such_path", "page_nowhere", "page_asset")
+"""What is answered to everybody: that there is nothing, and files of styles and scripts."""
 PROBES = ("/livez", "/readyz")
 ID = "01900000-0000-7000-8000-000000000000"
 
@@ -31,11 +33,13 @@ def routes() -> list[tuple[str, str]]:
     flask.register_blueprint(create_blueprint(Fairchild("postgresql://nowhere")), url_prefix="/ops")
     found = []
     for rule in flask.url_map.iter_rules():
-        if rule.endpoint == "static" or "no_such" in rule.endpoint:
+        if rule.endpoint == "static" or rule.endpoint.endswith(PUBLIC_ROUTES):
             continue
-        path = rule.rule.replace("<id>", ID).replace("<name>", "q")
+        path = rule.rule.replace("<id>", ID).replace("<any(args,result,meta):part>", "args")
+        path = re.sub(r"<(?:\w+:)?(?:name|fingerprint)>", "0123456789ab", path)
+        assert "<" not in path, f"say here what may stand in {path}, so that it is tried"
         found += [(method, path) for method in sorted(rule.methods or ()) if method not in ("HEAD", "OPTIONS")]
-    return [each for each in found if "<" not in each[1]]
+    return found
 
 
 ROUTES = routes()
