@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 import time
+from datetime import datetime
 from uuid import UUID, SafeUUID
 
 _DRAWN = 128
@@ -68,3 +69,8 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def lowest(moment: datetime) -> UUID:
+    """Not above any id made at that time or later: ids begin with the milliseconds at which they were made."""
+    return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)

@@ -50,6 +50,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 MOST_RELATIVES = 1000
 
+ERROR_KINDS = ("error", "timeout", "lost", "interrupted", "cancelled", "invalid_args", "upstream_failed")
+"""How an attempt ends that does not succeed: ``kind`` in ``Job.errors``."""
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of a job's log, by name."""
 
@@ -143,6 +145,7 @@ class Job:
     """Of ``args``, ``result`` and ``meta``: those that a short list has not read, since they are large."""
     _client: JobActions | None = field(default=None, repr=False, compare=False)
     _progress: Progress | None = field(default=None, repr=False)
+    _redacted: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def task_name(self) -> str:
@@ -157,6 +160,11 @@ class Job:
     def progress(self) -> Progress | None:
         """How far it is, by its own word; None if it has not said."""
         return self._progress
+
+    @property
+    def redacted(self) -> tuple[str, ...] | None:
+        """The paths of arguments that pages and the API show to nobody; None if it was not read from the tables."""
+        return self._redacted
 
     @property
     def dependencies(self) -> list[Job]:
@@ -286,6 +294,8 @@ class NewJob:
     """See ``rules/groups.py``; set when it is inserted, for children only."""
     given_id: bool = False
     """The caller chose the id, so the job may be there already."""
+    redact: tuple[tuple[str, str], ...] = ()
+    """What its task hides: see ``db/redactions.py``."""
 
     def upstreams(self) -> list[UUID]:
         """All jobs that must end first, each once."""

@@ -78,6 +78,7 @@ class TaskOptions:
     memory_mb: float | None = None
     durable: bool = False
     xcom_key: str | None = None
+    redact: tuple[str, ...] = ()
 
 
 class Task(Generic[P, R]):
@@ -94,6 +95,8 @@ class Task(Generic[P, R]):
         self.aliases = aliases
         self.signature = Signature(fn, name)
         self.is_async = inspect.iscoroutinefunction(fn)
+        self.redactions = tuple((each, path) for each in (name, *aliases) for path in options.redact)
+        """What it hides, under each of its names."""
         self._plain = Configured(self, {})
 
     def __repr__(self) -> str:
@@ -158,7 +161,8 @@ class Task(Generic[P, R]):
     def schema(self) -> dict[str, Any]:
         """The task for catalogues and forms, and for whoever enqueues it by name without its code.
 
-        ``{name, aliases, queue, priority, max_attempts, tags, timeout, expires, on_child_failure, params, docstring}``.
+        ``{name, aliases, queue, priority, max_attempts, tags, timeout, expires, on_child_failure, redact, params,
+        docstring}``.
         """
         return {
             "name": self.name,
@@ -170,6 +174,7 @@ class Task(Generic[P, R]):
             "timeout": self.settings.timeout,
             "expires": self.settings.expires,
             "on_child_failure": self.settings.on_child_failure,
+            "redact": list(self.settings.redact),
             "params": self.signature.parameters(),
             "docstring": inspect.getdoc(self.fn) or "",
         }
@@ -366,6 +371,7 @@ def build(
         timeout=settings.timeout,
         expires=settings.expires,
         on_child_failure=settings.on_child_failure,
+        redact=task.redactions,
     )
     if options:
         apply_options(new, options, max_payload_bytes)
@@ -694,6 +700,7 @@ def make_task(
     memory_mb: float | None = None,
     durable: bool = False,
     xcom_key: str | None = None,
+    redact: Sequence[str] = (),
 ) -> Task[..., Any]:
     """Check the options, make the task and register it."""
     if isinstance(fn, (staticmethod, classmethod)):
@@ -736,6 +743,7 @@ def make_task(
         memory_mb=memory_mb,
         durable=bool(durable),
         xcom_key=None if xcom_key is None else check_text("xcom key", xcom_key),
+        redact=_paths(fn, redact),
     )
     made: Task[..., Any] = Task(
         fn,
@@ -745,6 +753,28 @@ def make_task(
     )
     registry.register(made)
     return made
+
+
+def _paths(fn: Callable[..., Any], redact: Any) -> tuple[str, ...]:
+    """Names or dotted paths of arguments, as arguments are stored. One that names none would hide nothing."""
+    if isinstance(redact, str) or not isinstance(redact, (Sequence, set, frozenset)):
+        raise UsageError(f'redact is a list of names of arguments, such as ("card", "customer.ssn"), not {redact!r}')
+    signature = Signature(fn, fn.__qualname__)
+    names = list(signature.bound.parameters)
+    paths = []
+    for each in redact:
+        name, dot, rest = check_text("redact", each).partition(".")
+        name = name.removeprefix("*")
+        if name == signature.var_keyword:
+            raise UsageError(f"redact: say which of **{name} is to be hidden, by its own name")
+        if name not in names and signature.var_keyword is None:
+            raise UsageError(
+                f"redact: {fn.__qualname__}{signature.bound} has no argument {name!r}, so nothing would be hidden"
+            )
+        if not all(each.split(".")):
+            raise UsageError(f"redact: {each!r} is no path; write argument.key.key")
+        paths.append(("*" if name == signature.var_positional else "") + name + dot + rest)
+    return tuple(sorted(set(paths)))
 
 
 def _is_method(fn: Callable[..., Any]) -> bool:

@@ -375,6 +375,7 @@ def test_the_catalogue_describes_every_task_in_json(registry: Registry) -> None:
             "timeout": None,
             "expires": None,
             "on_child_failure": "fail",
+            "redact": [],
             "params": [
                 {"name": "day", "type": "str", "required": True, "schema": {"type": "string"}},
                 {"name": "copies", "type": "int", "required": False, "default": 1, "schema": {"type": "integer"}},

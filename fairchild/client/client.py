@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
@@ -26,7 +27,7 @@ from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, marks, migrate, notes, prune, search, workflows
+from fairchild.db import browse, control, journal, marks, migrate, notes, prune, redactions, search, workflows
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
 from fairchild.db.deadline import FAMILY_SECONDS, current, longer
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
@@ -60,6 +61,7 @@ from fairchild.tasks import (
     Task,
     TaskDecorator,
     apply_options,
+    check_moment,
     check_seconds,
     check_text,
     registry,
@@ -74,7 +76,7 @@ MAX_PAGE = 1000
 MAX_OFFSET = 10_000
 _FIRST_POLL = 0.005
 _LAST_POLL = 0.25
-_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker", "q")
+_FILTERS = ("state", "queue", "task", "tag", "tenant", "workflow", "worker", "q", "error_kind", "before")
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class Fairchild(Overview):
         self._ended = threading.Condition()
         self._wakes: list[Callable[[], None]] = []
         self._consumers: dict[float, Consumer] = {}
+        self.listener, self.heard_at = uuid7(), float("-inf")
+        """Of those who ask for events now and then: their listener, and when it was said last that it is there."""
         self.workers = Workers(self.ask, self.change)
         """Who works on this database: ``list()``, ``pause()``, ``resume()``, ``stop()``."""
         self.workflows = Workflows(self)
@@ -361,6 +365,7 @@ class Fairchild(Overview):
     def enqueue_new(self, jobs: list[NewJob], connection: Any = None) -> list[Job]:
         """Insert jobs that are built already; as Jobs, in their order."""
         context.refuse_while_importing("enqueue")
+        self._tell_hidden(jobs)
         if connection is not None:
             with caller_errors():
                 link = caller_link(connection, self.database.schema)
@@ -385,9 +390,35 @@ class Fairchild(Overview):
                 failpoints.hit("enqueue.after")
             return self._made(link, jobs, inserted, again)
 
+    def _tell_hidden(self, jobs: Iterable[NewJob]) -> None:
+        """Before the first jobs of tasks that hide arguments: keep which, for those who show jobs without the code.
+
+        On a connection of ours, since a caller's transaction may stay open for long, and others would wait for it.
+        """
+        told = self.database.told
+        hidden = {row for job in jobs if job.redact for row in job.redact if row not in told}
+        if hidden:
+            self.change(lambda link: redactions.add_redactions(link, hidden))
+            told |= hidden
+
+    def _told_hidden(self, jobs: Iterable[NewJob]) -> Iterator[NewJob]:
+        """The same, for a stream. Its first job is looked at at once: later its connection may be the last one."""
+        rest = iter(jobs)
+        first = list(islice(rest, 1))
+        self._tell_hidden(first)
+
+        def told() -> Iterator[NewJob]:
+            for job in chain(first, rest):
+                if job.redact:
+                    self._tell_hidden([job])
+                yield job
+
+        return told()
+
     def enqueue_stream(self, jobs: Iterable[NewJob], connection: Any = None) -> list[UUID]:
         """Insert any number of built jobs, all or none; their ids."""
         context.refuse_while_importing("enqueue")
+        jobs = self._told_hidden(jobs)
         if connection is not None:
             with caller_errors():
                 return insert_stream(caller_link(connection, self.database.schema), jobs)
@@ -485,6 +516,7 @@ class Fairchild(Overview):
     def insert_workflow(self, root: NewJob, jobs: list[NewJob], connection: Any = None) -> None:
         """Insert a composed workflow."""
         context.refuse_while_importing("enqueue")
+        self._tell_hidden(jobs)
         if connection is not None:
             with caller_errors():
                 insert_workflow(caller_link(connection, self.database.schema), root, jobs)
@@ -644,6 +676,8 @@ class Fairchild(Overview):
         workflow: UUID | str | None = None,
         worker: UUID | str | None = None,
         q: str | None = None,
+        error_kind: str | None = None,
+        before: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
         offset: int = 0,
@@ -653,20 +687,23 @@ class Fairchild(Overview):
 
         ``offset``: how many to leave out, up to 10,000; they are read all the same, which ``cursor`` spares.
 
-        ``q``: a job's id, or a part of its task's name. ``short``: leave out arguments, results and meta of more than
-        4 KiB, as stored; ``job.left_out`` names them.
+        ``q``: a job's id, or a part of its task's name. ``error_kind``: how its last attempt that did not succeed ended
+        ("error", "timeout", "lost" ...). ``before``: made before that time.
+
+        ``short``: leave out arguments, results and meta of more than 4 KiB, as stored; ``job.left_out`` names them.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise UsageError(f"limit is a number from 1 to {MAX_PAGE}, got {limit}")
         if not 0 <= offset <= MAX_OFFSET:
             raise UsageError(f"offset is a number from 0 to {MAX_OFFSET}, got {offset}; use the cursor to go on")
         named = {"queue": queue, "task": task.name if isinstance(task, Task) else task, "tag": tag, "tenant": tenant}
-        named["q"] = q
+        named |= {"q": q, "error_kind": error_kind}
         for what, value in named.items():
             if value is not None:
                 check_text(what, value, empty=True)
         ids = {"workflow": workflow, "worker": worker, "cursor": cursor}
-        filters = {**named, **{what: None if value is None else _uuid(value) for what, value in ids.items()}}
+        filters: dict[str, Any] = {**named, **{what: None if id is None else _uuid(id) for what, id in ids.items()}}
+        filters["before"] = None if before is None else check_moment(before)
         wanted = _state(state)
         found = self.ask(
             lambda link: browse.list_jobs(link, state=wanted, limit=limit + 1, offset=offset, short=short, **filters)

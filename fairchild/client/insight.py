@@ -84,6 +84,14 @@ class Listed(NamedTuple):
     looked_at: int
 
 
+class Walked(NamedTuple):
+    """Workflows, from where a further look goes on (None: there are no more), and how many were looked at."""
+
+    ids: list[UUID]
+    further: UUID | None
+    seen: int
+
+
 class Insight:
     """Reads of bounded cost, however many jobs there are."""
 
@@ -111,15 +119,18 @@ class Insight:
         found = self._client.ask(lambda link: insight.error_groups(link, fingerprint))
         return found[0] if found else None
 
-    def mute(self, fingerprint: str, by: str = "") -> None:
-        """Leave an error out of what needs attention, also if more jobs fail by it. It stays in ``errors()``."""
-        with self._client.database.link() as link:
-            insight.mute(link, check_text("fingerprint", fingerprint), by)
+    def mute(self, fingerprint: str, by: str = "") -> bool:
+        """Leave an error out of what needs attention, also if more jobs fail by it. It stays in ``errors()``.
 
-    def unmute(self, fingerprint: str) -> None:
-        """Undo that."""
+        Whether it was not muted before.
+        """
         with self._client.database.link() as link:
-            insight.unmute(link, check_text("fingerprint", fingerprint))
+            return insight.mute(link, check_text("fingerprint", fingerprint), by)
+
+    def unmute(self, fingerprint: str) -> bool:
+        """Undo that. Whether it was muted."""
+        with self._client.database.link() as link:
+            return insight.unmute(link, check_text("fingerprint", fingerprint))
 
     def longest_running(self, limit: int = 5) -> list[Job]:
         """The jobs that have run longest."""
@@ -208,6 +219,19 @@ class Insight:
 
         Where few pass, a page has less than ``limit``, and ``older`` or ``newer`` still leads on.
         """
+        ids, further, seen = self.walk(wanted, limit, start, newer=newer)
+        back = start if not newer else None
+        ids = ids[::-1] if newer else ids
+        jobs = self._client._read(ids)
+        some = self._client.ask(lambda link: workflows.count_some(link, ids, SOME_JOBS))
+        found = [(jobs[each], some[each]) for each in ids if each in jobs]
+        first = ids[0] if ids else start
+        if newer:
+            return Listed(found, ids[-1] if ids else start, further, seen)
+        return Listed(found, further, first if back is not None else None, seen)
+
+    def walk(self, wanted: Wanted, limit: int, start: UUID | None = None, *, newer: bool = False) -> Walked:
+        """The same, as ids alone, the nearest to ``start`` first."""
         ids: list[UUID] = []
         seen, place, more = 0, start, True
         most = LOOK if wanted != Wanted() else limit + 1
@@ -221,16 +245,7 @@ class Insight:
         if len(ids) > limit:
             del ids[limit:]
             place, more = ids[-1], True
-        further = place if more else None
-        back = start if not newer else None
-        ids = ids[::-1] if newer else ids
-        jobs = self._client._read(ids)
-        some = self._client.ask(lambda link: workflows.count_some(link, ids, SOME_JOBS))
-        found = [(jobs[each], some[each]) for each in ids if each in jobs]
-        first = ids[0] if ids else start
-        if newer:
-            return Listed(found, ids[-1] if ids else start, further, seen)
-        return Listed(found, further, first if back is not None else None, seen)
+        return Walked(ids, place if more else None, seen)
 
     def group_jobs(
         self, workflow: UUID, group: str, limit: int = 50, *, state: str = "", after: UUID | None = None

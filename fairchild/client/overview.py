@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from fairchild import clock
-from fairchild.db import audit, browse, crew, deadline, explain, history, workflows
+from fairchild.db import audit, browse, crew, deadline, explain, history, redactions, workflows
 from fairchild.db import events as event_log
 from fairchild.db.audit import Entry
 from fairchild.db.connect import Link
@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 _SETTINGS = ("queue", "priority", "max_attempts", "timeout", "expires", "on_child_failure")
 _LISTEN_AGAIN = 60.0
+_LOOK_AGAIN = 0.2
+_KEPT_FOR = 300.0
+"""Events are kept for ten minutes, and written for so long after somebody has asked for them."""
+_MOST_EVENTS = 1000
 MAX_MINUTES = 7 * 24 * 60
 MAX_WAIT_MINUTES = 24 * 60
 MAX_ROOTS = 200
@@ -91,8 +95,21 @@ class Overview:
         given = deadline.current.get()
         return None if given is None else max(given.left, 0.0)
 
-    def stats(self) -> dict[str, Any]:
-        """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none."""
+    def stats(self, by: str | None = None) -> dict[str, Any]:
+        """``{"jobs": {state: n}, "queues": {queue: {state: n}}}``: all states, also those with none.
+
+        ``by="tenant"``: ``{"tenants": {tenant: {state: n}}, "exact": bool}`` of jobs that have not ended. If there are
+        many, 50,000 of each state are looked at, and ``exact`` is False.
+        """
+        if by == "tenant":
+            counts, exact = self.ask(browse.count_tenants)
+            live = [state.value for state in JobState if not state.ended]
+            return {
+                "tenants": {name: {s: found.get(s, 0) for s in live} for name, found in sorted(counts.items())},
+                "exact": exact,
+            }
+        if by is not None:
+            raise UsageError(f'by is "tenant" or left out, for queues and states, not {by!r}')
         queues = self.ask(browse.count_by_queue)
         filled = {name: {s: counts.get(s, 0) for s in self.stats_states()} for name, counts in sorted(queues.items())}
         total = {s: sum(counts[s] for counts in filled.values()) for s in self.stats_states()}
@@ -190,6 +207,13 @@ class Overview:
             raise UnknownJob(f"no job has the id {id}")
         return Why(job_id, facts.state, reasons(facts))
 
+    def redactions(self) -> dict[str, list[str]]:
+        """By the name of each task that hides arguments, the paths of those: ``{"shop.pay": ["customer.ssn"]}``."""
+        found: dict[str, list[str]] = {}
+        for task, path in self.ask(redactions.read_redactions):
+            found.setdefault(task, []).append(path)
+        return found
+
     def worker_sessions(self) -> list[dict[str, Any]]:
         """All workers, those that are over last, each with how many jobs it is ``running``."""
         return self.ask(crew.read_workers)
@@ -198,18 +222,22 @@ class Overview:
         """The tasks that a worker knows, as ``Task.schema()`` describes them; ``digest``: its ``catalog``."""
         return self.ask(lambda link: crew.read_catalog(link, digest))
 
-    def roots(self, limit: int = 50, cursor: UUID | str | None = None) -> tuple[list[dict[str, Any]], str | None]:
-        """Workflows of more than one job, newest first: ``{"job": Job, "counts": {state: n}}``, and where to go on."""
+    def roots(
+        self, limit: int = 50, cursor: UUID | str | None = None, wanted: workflows.Wanted | None = None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Workflows of more than one job, newest first: ``{"job": Job, "counts": {state: n}}``, and where to go on.
+
+        ``wanted``: only those that pass; of some hundred that are looked at, so that it may be less than ``limit``.
+        """
         if not 1 <= limit <= MAX_ROOTS:
             raise UsageError(f"limit is a number from 1 to {MAX_ROOTS}, got {limit}")
-        before = _uuid(cursor)
-        ids = self.ask(lambda link: workflows.list_workflows(link, before, limit + 1))
-        more = len(ids) > limit
-        ids = ids[:limit]
-        jobs = cast("Fairchild", self)._read(ids, short=True)
+        client = cast("Fairchild", self)
+        walked = client.insight.walk(workflows.Wanted() if wanted is None else wanted, limit, _uuid(cursor))
+        ids = walked.ids
+        jobs = client._read(ids, short=True)
         counts = self.ask(lambda link: workflows.count_states(link, ids))
         found = [{"job": jobs[each], "counts": counts.get(each, {})} for each in ids if each in jobs]
-        return found, str(ids[-1]) if more else None
+        return found, None if walked.further is None else str(walked.further)
 
     def family(self, id: UUID | str, limit: int = MAX_FAMILY, cursor: str | None = None) -> dict[str, Any] | None:
         """The workflow of any of its jobs: ``{"root": Job, "jobs": [Job], "edges": [Edge], "counts", "cursor"}``.
@@ -274,6 +302,49 @@ class Overview:
         )
         return self._listen(client, wanted, after, timeout, poll_interval)
 
+    def events_after(
+        self,
+        after: str | None = None,
+        wait: float = 0.0,
+        *,
+        events: str | Iterable[str] | None = None,
+        queue: str | None = None,
+        job: Job | UUID | str | None = None,
+    ) -> dict[str, Any]:
+        """What ``listen()`` gives, for who asks now and then: ``{"events": [...], "after": text, "resync": bool}``.
+
+        ``after``: that of the last answer, or the ``seq`` of an event; without it there is only where to begin. If
+        nothing is new it is waited for, up to ``wait`` seconds. ``resync``: more may have happened than is known here,
+        so look at what is of interest anew.
+        """
+        client = cast("Fairchild", self)
+        wanted = event_log.Filter.of(
+            events, queue, None if job is None else _uuid(job.id if isinstance(job, Job) else job)
+        )
+        place = None if after is None else event_log.Place.parse(after)
+        end = clock.now() + wait
+        if place is None or clock.now() - client.heard_at > _LISTEN_AGAIN:
+            last = self.ask(lambda link: event_log.listen(link, client.listener))
+            client.heard_at = clock.now()
+            if place is None:
+                return {"events": [], "after": str(event_log.Place(last, int(time.time()))), "resync": False}
+        if not self._reaches(place):
+            last = self.ask(lambda link: event_log.listen(link, client.listener))
+            return {"events": [], "after": str(event_log.Place(last, int(time.time()))), "resync": True}
+        while True:
+            here = place
+            rows, place = self.ask(lambda link, here=here: here.read(link, time.time(), _MOST_EVENTS))  # type: ignore[misc]
+            found = list(_numbered(client, rows, place.low, wanted))
+            if found or clock.now() + _LOOK_AGAIN > end:
+                return {"events": found, "after": str(place), "resync": False}
+            time.sleep(_LOOK_AGAIN)
+
+    def _reaches(self, place: event_log.Place) -> bool:
+        """Whether all that came after is still kept."""
+        if place.at is None:
+            return self.ask(lambda link: event_log.is_kept(link, place.high))
+        return abs(time.time() - place.at) < _KEPT_FOR
+
     def _listen(
         self, client: Fairchild, wanted: event_log.Filter, after: int | str | None, timeout: float | None, pause: float
     ) -> Iterator[dict[str, Any] | None]:
@@ -294,10 +365,9 @@ class Overview:
                 heard = clock.now()
             rows = self.ask(follower.read)
             any_wanted = False
-            for row in rows:
-                for update in _updates(client, row, follower.low, wanted):
-                    any_wanted = True
-                    yield update
+            for update in _numbered(client, rows, follower.low, wanted):
+                any_wanted = True
+                yield update
             if not any_wanted:
                 yield None
             if not rows:
@@ -307,14 +377,39 @@ class Overview:
         """Who did what, newest first, before the entry ``cursor``."""
         return self.ask(lambda link: audit.read_entries(link, cursor, limit))
 
-    def add_audit_entry(self, who: str, action: str, target: str, number: int) -> None:
-        """Keep that somebody did something to ``number`` things."""
+    def add_audit_entry(
+        self,
+        who: str,
+        action: str,
+        target: str,
+        number: int,
+        *,
+        request_id: str | None = None,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep that somebody did something to ``number`` things, and how it was ``before`` and is ``after``."""
         with cast("Fairchild", self).database.link() as link:
-            audit.add_entry(link, who, action, target, number)
+            audit.add_entry(link, who, action, target, number, request_id, before, after)
+
+
+def _numbered(
+    client: Fairchild, rows: list[event_log.Row], low: int, wanted: event_log.Filter
+) -> Iterator[dict[str, Any]]:
+    """The events of rows. ``low``: the row up to which all are known once these are.
+
+    The ``seq`` of each is a row up to which all have been told with it: who goes on from there misses none.
+    """
+    for number, row in enumerate(rows, 1):
+        following = rows[number] if number < len(rows) else None
+        told = list(_updates(client, row, min(low, row.seq - 1), wanted))
+        if told:
+            told[-1]["seq"] = low if following is None else min(low, following.seq - 1)
+        yield from told
 
 
 def _updates(client: Fairchild, row: event_log.Row, low: int, wanted: event_log.Filter) -> Iterator[dict[str, Any]]:
-    """The events of a row. ``low``: the row up to which all are known once this one is."""
+    """The events of a row, numbered ``low``."""
     told = [each for each in row.jobs if wanted.takes_job(*each)]
     jobs = client._read([job_id for job_id, _ in told])
     for job_id, event in told:

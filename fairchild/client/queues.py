@@ -55,18 +55,19 @@ class Queues:
         """How many of its available jobs have which priority; ``cap + 1`` says that there are more than ``cap``."""
         return self._client.ask(lambda link: queues.count_priorities(link, name, cap))
 
-    def pause(self, name: str, by: str | None = None) -> None:
+    def pause(self, name: str, by: str | None = None) -> bool:
         """Let nobody take jobs from it any more, from the next look of each worker on. What runs goes on.
 
-        ``by``: who wants it so, for others to see.
+        ``by``: who wants it so, for others to see. Whether it was not paused before.
         """
         check_text("queue", name)
         with self._client.database.link() as link:
-            queues.pause_queue(link, name, by)
+            return queues.pause_queue(link, name, by)
 
-    def resume(self, name: str) -> None:
-        """Undo a pause. Workers look at once."""
+    def resume(self, name: str) -> bool:
+        """Undo a pause. Workers look at once. Whether there was one."""
         check_text("queue", name)
         with self._client.database.link() as link:
-            queues.resume_queue(link, name)
+            resumed = queues.resume_queue(link, name)
         self._client.wake_workers()
+        return resumed

@@ -21,7 +21,8 @@ _COLUMNS = """v.id, v.task, v.queue, v.state, v.scheduled_at, v.args::text, v.pr
        v.depth, v.timeout_seconds, v.worker,
        v.inserted_at, v.attempted_at, v.completed_at, v.ended_at, v.updated_at,
        (SELECT jsonb_build_array(p.value, p.total, p.message, p.attempt, p.at)::text FROM {progress} p
-         WHERE p.job_id = v.id AND p.value IS NOT NULL)"""
+         WHERE p.job_id = v.id AND p.value IS NOT NULL),
+       ARRAY(SELECT r.path FROM {redactions} r WHERE r.task = v.task)"""
 
 MOST_IN_A_LIST = 4096
 """Bytes, as stored, of a payload that a short list still shows."""
@@ -75,6 +76,8 @@ _FILTERS = {
     "worker": "v.worker = %(worker)s::uuid",
     "cursor": "v.id < %(cursor)s::uuid",
     "ids": "v.id = ANY(%(ids)s::uuid[])",
+    "error_kind": "v.errors -> -1 ->> 'kind' = %(error_kind)s",
+    "before": "v.inserted_at < %(before)s::timestamptz",
     "q": "(v.id::text = lower(%(q)s) OR position(lower(%(q)s) IN lower(v.task)) > 0)",
 }
 
@@ -92,6 +95,30 @@ UNION ALL SELECT 'waiting', j.queue, count(*)
            WHERE w.queue IS NULL GROUP BY j.queue
 UNION ALL SELECT state, queue, sum(n)::bigint FROM {counters} GROUP BY state, queue""",
 )
+
+MOST_OF_TENANTS = 50_000
+"""Of each live state, so many jobs are looked at."""
+COUNT_TENANTS = Sql(
+    "count_tenants",
+    """
+SELECT tenant, state, count(*) FROM (
+  (SELECT tenant, 'available' AS state FROM {ready} LIMIT %(most)s::int)
+  UNION ALL (SELECT tenant, 'running' FROM {claims} LIMIT %(most)s::int)
+  UNION ALL (SELECT tenant, 'scheduled' FROM {due} LIMIT %(most)s::int)
+  UNION ALL (SELECT j.tenant, 'waiting' FROM (SELECT job_id FROM {waiting} LIMIT %(most)s::int) w
+               JOIN {jobs} j ON j.id = w.job_id)) live
+ GROUP BY tenant, state""",
+)
+
+
+def count_tenants(link: Link, most: int = MOST_OF_TENANTS) -> tuple[dict[str, dict[str, int]], bool]:
+    """``{tenant: {state: number of live jobs}}``, and whether those are all: of each state ``most`` are looked at."""
+    counts: dict[str, dict[str, int]] = {}
+    looked_at: dict[str, int] = {}
+    for tenant, state, n in link.rows(COUNT_TENANTS, {"most": most + 1}):
+        counts.setdefault(tenant, {})[state] = int(n)
+        looked_at[state] = looked_at.get(state, 0) + int(n)
+    return counts, max(looked_at.values(), default=0) <= most
 
 
 def get_jobs(link: Link, ids: list[UUID], *, short: bool = False) -> dict[UUID, Job]:
@@ -174,7 +201,7 @@ def count_by_queue(link: Link) -> dict[str, dict[str, int]]:
 def _job(row: tuple[Any, ...]) -> Job:
     (id_, task, queue, state, scheduled_at, args, priority, tenant, attempt, max_attempts, result, reason, errors,
      tags, meta, workflow_id, parent_id, depth, timeout, worker, inserted_at, attempted_at, completed_at, ended_at,
-     updated_at, progress, deps, *more) = row  # fmt: skip
+     updated_at, progress, redacted, deps, *more) = row  # fmt: skip
     left_out: tuple[str, ...] = tuple(more[0]) if more else ()
     return Job(
         id=id_,
@@ -206,4 +233,5 @@ def _job(row: tuple[Any, ...]) -> Job:
         updated_at=updated_at,
         left_out=left_out,
         _progress=None if progress is None else _progress.decode(progress),
+        _redacted=tuple(redacted),
     )

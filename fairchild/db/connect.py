@@ -139,6 +139,7 @@ class Link:
         prepare: bool | None,
         owned: bool,
         hush: Hush | None = None,
+        told: set[tuple[str, str]] | None = None,
     ) -> None:
         self.connection = connection
         self.schema = schema
@@ -152,6 +153,8 @@ class Link:
         self._hush = hush or Hush()
         self.statements = 0
         """Round trips asked for so far."""
+        self.told = set[tuple[str, str]]() if told is None else told
+        """Of ``db/redactions.py``: what is known to be committed."""
 
     def rows(self, sql: Sql, params: Mapping[str, Any] | None = None) -> list[Row]:
         """Run a statement and give its rows."""
@@ -419,6 +422,7 @@ class Database:
         self._gate = Gate()
         self._hush = Hush()
         self.census = Census(config.limits)
+        self.told: set[tuple[str, str]] = set()
         _databases.add(self)
 
     def _forked(self) -> None:
@@ -486,7 +490,7 @@ class Database:
             connection.close()
             raise
         connection.until = None
-        return Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
+        return Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush, told=self.told)
 
     @property
     def pooled(self) -> bool:
@@ -588,7 +592,9 @@ class Database:
             try:
                 with connection, _spoiled_closed(connection):
                     schema = self._look(connection)
-                    link = Link(connection, schema, prepare=not self.pooled, owned=True, hush=self._hush)
+                    link = Link(
+                        connection, schema, prepare=not self.pooled, owned=True, hush=self._hush, told=self.told
+                    )
                     if deadline is None:
                         yield link
                     else:

@@ -7,6 +7,7 @@ before its transaction commits, so a reader may see a later row first: see ``Fol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -56,6 +57,15 @@ SELECT coalesce((SELECT seq FROM {events} ORDER BY seq DESC LIMIT 1), 0)""",
 READ_EVENTS = Sql(
     "read_events",
     "SELECT seq, at, jobs, others::text FROM {events} WHERE seq > %(after)s::bigint ORDER BY seq LIMIT %(most)s::int",
+)
+# Who asks now and then. Index fairchild_events_pkey.
+READ_AFTER = Sql(
+    "read_events_after",
+    """
+SELECT seq, at, jobs, others::text FROM {events} WHERE seq = ANY(%(missing)s::bigint[])
+UNION ALL
+(SELECT seq, at, jobs, others::text FROM {events} WHERE seq > %(after)s::bigint ORDER BY seq LIMIT %(most)s::int)
+ORDER BY 1""",
 )
 FIND_EVENT = Sql("find_event", "SELECT true FROM {events} WHERE seq = %(seq)s::bigint")
 BULK_CREATED = Sql(
@@ -121,6 +131,58 @@ class Follower:
                 break
             self.low = seq
             del self._seen[seq]
+
+
+class Place(NamedTuple):
+    """Up to where somebody has read who asks now and then, as the text that they keep meanwhile.
+
+    A number below ``high`` that is missing may be of a transaction that has not committed: it is looked for for ten
+    seconds from when it was missed. As long as ``at`` is not long ago, all that came since is kept.
+    """
+
+    high: int
+    at: int | None = None
+    """When, in seconds; None: not known, as for the number of an event."""
+    missing: tuple[tuple[int, int], ...] = ()
+    """Numbers, and when they were missed."""
+
+    @staticmethod
+    def parse(text: str) -> Place:
+        """Raises UsageError for what is none."""
+        if not _PLACE.fullmatch(text):
+            raise UsageError("after is what an answer gave as such, or the seq of an event")
+        high, *more = text.split(".")
+        pairs = (each.split("-") for each in more[1:])
+        return Place(int(high), int(more[0]) if more else None, tuple((int(a), int(b)) for a, b in pairs))
+
+    def __str__(self) -> str:
+        return ".".join([str(self.high), str(self.at or 0), *(f"{number}-{since}" for number, since in self.missing)])
+
+    @property
+    def low(self) -> int:
+        """The row up to which all are known."""
+        return min([number for number, _ in self.missing], default=self.high + 1) - 1
+
+    def read(self, link: Link, now: float, most: int) -> tuple[list[Row], Place]:
+        """The rows that are new, about as many as have ``most`` events, and the place after them."""
+        missing = [number for number, _ in self.missing]
+        rows: list[Row] = []
+        number = 0
+        for seq, at, jobs, others in link.rows(READ_AFTER, {"after": self.high, "missing": missing, "most": PAGE}):
+            row = Row(seq, at, _jobs.decode(jobs), [] if others is None else msgspec.json.decode(others))
+            rows.append(row)
+            number += len(row.jobs) + len(row.others)
+            if number >= most and seq > self.high:
+                break
+        found = {row.seq for row in rows}
+        high = max([self.high, *found])
+        gaps = [(each, int(now)) for each in range(max(self.high + 1, high - _MOST_MISSING), high) if each not in found]
+        left = [each for each in self.missing if each[0] not in found and now - each[1] < GIVE_UP_SECONDS]
+        return rows, Place(high, int(now), tuple([*left, *gaps][-_MOST_MISSING:]))
+
+
+_PLACE = re.compile(r"[0-9]{1,18}(\.[0-9]{1,11}(\.[0-9]{1,18}-[0-9]{1,11}){0,50})?", re.ASCII)
+_MOST_MISSING = 50
 
 
 JOB_EVENTS = (

@@ -26,6 +26,7 @@ from fairchild.db.connect import REPLY_LOST, Link
 from fairchild.db.ending import APPEND_ERROR, TAIL, UNMOVED, WAKE, whole
 from fairchild.db.enqueue import INSERT_EDGES, insert_jobs, unknown_upstreams
 from fairchild.db.events import tell
+from fairchild.db.redactions import add_redactions
 from fairchild.db.settle import recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import UsageError
@@ -251,6 +252,9 @@ def _finish_families(link: Link, batch: list[Ended], room: int) -> _Written:
     if children:
         if failpoints.ARMED:
             failpoints.hit("spawn.insert")
+        hidden = {row for child in children for row in child.redact} - link.told
+        if hidden:
+            add_redactions(link, hidden)
         inserted = insert_jobs(link, children, notify=len(children) > room)
         if len(inserted) < len(children):
             raise _Taken

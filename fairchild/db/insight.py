@@ -49,9 +49,10 @@ SELECT fp, task,
 
 MUTE = Sql(
     "mute",
-    "INSERT INTO {muted} (fingerprint, who) VALUES (%(fingerprint)s, %(who)s) ON CONFLICT (fingerprint) DO NOTHING",
+    "INSERT INTO {muted} (fingerprint, who) VALUES (%(fingerprint)s, %(who)s) ON CONFLICT (fingerprint) DO NOTHING"
+    " RETURNING true",
 )
-UNMUTE = Sql("unmute", "DELETE FROM {muted} WHERE fingerprint = %(fingerprint)s")
+UNMUTE = Sql("unmute", "DELETE FROM {muted} WHERE fingerprint = %(fingerprint)s RETURNING true")
 
 # Who has run longest. fairchild_claims holds no more rows than workers have threads.
 LONGEST = Sql("longest_running", "SELECT job_id FROM {claims} ORDER BY claimed_at LIMIT %(limit)s")
@@ -254,14 +255,14 @@ def error_groups(link: Link, fingerprint: str | None = None) -> list[ErrorGroup]
     return [ErrorGroup(*row) for row in link.rows(ERROR_GROUPS, {"fingerprint": fingerprint})]
 
 
-def mute(link: Link, fingerprint: str, who: str) -> None:
-    """Show an error no more among those that need attention, until ``unmute``."""
-    link.rows(MUTE, {"fingerprint": fingerprint, "who": who})
+def mute(link: Link, fingerprint: str, who: str) -> bool:
+    """Show an error no more among those that need attention, until ``unmute``. Whether it was shown before."""
+    return bool(link.rows(MUTE, {"fingerprint": fingerprint, "who": who}))
 
 
-def unmute(link: Link, fingerprint: str) -> None:
-    """Show it again."""
-    link.rows(UNMUTE, {"fingerprint": fingerprint})
+def unmute(link: Link, fingerprint: str) -> bool:
+    """Show it again. Whether it was not shown before."""
+    return bool(link.rows(UNMUTE, {"fingerprint": fingerprint}))
 
 
 def longest_running(link: Link, limit: int) -> list[UUID]:

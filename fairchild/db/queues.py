@@ -27,7 +27,7 @@ WITH paused AS (
         "told", "paused p", "'queue_paused'", "'queue', name, 'by', paused_by",
         "NOT EXISTS (SELECT FROM {queues} b WHERE b.name = p.name AND b.paused_at IS NOT NULL)",
     )
-    + "\nSELECT NULL::int",
+    + "\nSELECT NOT EXISTS (SELECT FROM {queues} WHERE name = %(name)s AND paused_at IS NOT NULL)",
 )  # fmt: skip
 RESUME_QUEUE = Sql(
     "resume_queue",
@@ -37,7 +37,7 @@ WITH resumed AS (
   RETURNING name),
 """
     + tell_others("told", "resumed", "'queue_resumed'", "'queue', name")
-    + "\nSELECT NULL::int",
+    + "\nSELECT EXISTS (SELECT FROM resumed)",
 )
 
 # A page, at most once a second. The oldest of each lane is its first: index fairchild_ready_for_claim.
@@ -89,16 +89,20 @@ class QueueFacts(NamedTuple):
     workers: int
 
 
-def pause_queue(link: Link, name: str, who: str | None = None) -> None:
-    """Nobody claims from the queue any more. What runs goes on. A pause that there is stays whose it is."""
-    link.rows(PAUSE_QUEUE, {"name": name, "who": who})
+def pause_queue(link: Link, name: str, who: str | None = None) -> bool:
+    """Nobody claims from the queue any more. What runs goes on. A pause that there is stays whose it is.
+
+    Whether it was not paused before.
+    """
+    return bool(link.rows(PAUSE_QUEUE, {"name": name, "who": who})[0][0])
 
 
-def resume_queue(link: Link, name: str) -> None:
-    """Undo a pause and wake the workers."""
+def resume_queue(link: Link, name: str) -> bool:
+    """Undo a pause and wake the workers. Whether there was one."""
     with link.atomic():
-        link.rows(RESUME_QUEUE, {"name": name})
+        resumed = bool(link.rows(RESUME_QUEUE, {"name": name})[0][0])
         link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
+    return resumed
 
 
 def read_queues(link: Link, names: list[str]) -> list[QueueFacts]:

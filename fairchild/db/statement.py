@@ -37,6 +37,7 @@ NAMES = {
     "listeners": "fairchild_listeners",
     "muted": "fairchild_muted",
     "marks": "fairchild_marks",
+    "redactions": "fairchild_redactions",
     "view": "fairchild_jobs",
 }
 

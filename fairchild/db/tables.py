@@ -356,6 +356,9 @@ audit = sa.Table(
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("target", sa.Text, nullable=False),
     sa.Column("number", sa.BigInteger, nullable=False, server_default="1", comment="things that it changed"),
+    sa.Column("request_id", sa.Text),
+    sa.Column("before", JSONB, comment="what it was, where it was one"),
+    sa.Column("after", JSONB, comment="what it became"),
 )
 
 # Written only while somebody listens, or has lately: see db/events.py.
@@ -387,6 +390,13 @@ marks = sa.Table(
     sa.Column("name", sa.Text, primary_key=True, comment="what was done last at this time: prune"),
     _now("at"),
     sa.Column("number", sa.BigInteger, nullable=False, server_default="0", comment="things that it changed"),
+)
+
+redactions = sa.Table(
+    "fairchild_redactions",
+    metadata,
+    sa.Column("task", sa.Text, primary_key=True, comment="a task's name or alias"),
+    sa.Column("path", sa.Text, primary_key=True, comment="the dotted path of an argument that nobody is shown"),
 )
 
 # Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own

@@ -51,6 +51,9 @@ def _problems(value: Any, schema: Any, path: str, root: Mapping[str, Any], depth
         named = root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2])
         yield from _problems(value, named, path, root, depth + 1)
         return
+    if schema.get("not") == {}:
+        yield path, schema.get("description", "is not known here")
+        return
     if "anyOf" in schema:
         tried = [list(_problems(value, each, path, root, depth + 1)) for each in schema["anyOf"]]
         if all(tried):

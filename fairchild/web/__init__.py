@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from flask import Blueprint
 
 from fairchild.client import Fairchild
-from fairchild.web import api, metrics, problems, stream, websocket
+from fairchild.web import api, metrics, polling, problems, stream, websocket
 from fairchild.web import probes as probe_routes
 from fairchild.web.auth import Anything, Authorize, Gate, Redact, Who, add_headers
 
@@ -59,6 +59,7 @@ def create_blueprint(
     known = api.add_to(blueprint, fc, gate)
     metrics.add_to(known)
     probe_routes.add_to(known)
+    polling.add_to(known)
     if streams:
         slots = stream.Slots(stream.SLOTS if streams is True else streams)
         stream.add_to(known, slots)

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from fairchild.client import Fairchild
 from fairchild.client.client import MAX_OFFSET, Page
-from fairchild.client.insight import ErrorGroup
+from fairchild.client.insight import ErrorGroup, Wanted
 from fairchild.client.workflows import Scope, Workflow
 from fairchild.errors import (
     ArgumentProblems,
@@ -25,12 +25,15 @@ from fairchild.errors import (
     UsageError,
     WorkerSilent,
 )
-from fairchild.job import LEVELS, JobState
+from fairchild.ids import lowest
+from fairchild.job import ERROR_KINDS, LEVELS, JobState
 from fairchild.rules.fingerprint import FINGERPRINT, without_details
-from fairchild.rules.query import MAX_TEXT
+from fairchild.rules.query import MAX_TEXT, moment_before
 from fairchild.web import openapi, shapes
+from fairchild.web.aliases import NOT_YET, PRIORITIES, in_our_words
+from fairchild.web.audit import after_of, place_of, state_of
 from fairchild.web.auth import PUBLIC, VIEW, Gate
-from fairchild.web.bulk import ACTION_SECONDS, bulk_change, fits, in_batches
+from fairchild.web.bulk import ACTION_SECONDS, AFTER, bulk_change, fits, in_batches
 from fairchild.web.bulk import RIGHTS as BULK_RIGHTS
 from fairchild.web.downloads import Part, download
 from fairchild.web.filters import read_filter
@@ -44,6 +47,7 @@ WHAT_HOLDS = "nothing but the time is got around"
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
 STACKS_SECONDS = 1.5
 """That a request waits for a worker, which holds a thread of the host."""
+TO_COME = ("schedules", "limits")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 TEXT: Schema = {"type": "string", "maxLength": 255}
@@ -58,7 +62,9 @@ MINUTES: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "def
 STEP: Schema = {"type": "integer", "minimum": 1, "maximum": 7 * 24 * 60, "default": 1}
 FILTERS: dict[str, Schema] = {
     "state": STATE, "queue": NAME, "task": NAME, "tag": NAME, "tenant": TEXT, "workflow": ID, "worker": ID, "q": NAME,
+    "error_kind": {"type": "string", "enum": [*ERROR_KINDS]}, "before": NAME,
 }  # fmt: skip
+FLOWS: dict[str, Schema] = {"name": NAME, "task": NAME, "tenant": TEXT, "state": STATE, "after": NAME}
 PAGE: dict[str, Schema] = {"limit": LIMIT, "cursor": ID}
 FILTER: Schema = {"type": "string", "maxLength": MAX_TEXT, "default": ""}
 EXPORT_PAGE = 200
@@ -70,12 +76,13 @@ LOG: dict[str, Schema] = {
 }
 NEW_JOB: Schema = {
     "type": "object",
-    "required": ["task"],
     "additionalProperties": False,
     "properties": {
-        "task": {"type": "string"},
+        "task": {"type": "string", "description": "Needed; or type."},
         "args": {"type": "object"},
-        "priority": {"type": "integer", "minimum": 0, "maximum": 9},
+        "priority": {
+            "anyOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"type": "string", "enum": [*PRIORITIES]}]
+        },
         "queue": NAME,
         "scheduled_at": {"type": "string", "format": "date-time"},
         "tags": {"type": "array", "items": NAME, "maxItems": 100},
@@ -85,6 +92,14 @@ NEW_JOB: Schema = {
         "depends_on": {"type": "array", "items": ID, "maxItems": 1000},
         "meta": {"type": "object"},
         "id": ID,
+        "type": {"type": "string", "description": "Another word for task."},
+        "payload": {"type": "object", "description": "Another word for args."},
+        "retry_config": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"max_attempts": {"type": "integer", "minimum": 1, "maximum": 32767}},
+        },
+        **NOT_YET,
     },
 }
 REASON: Schema = {
@@ -92,6 +107,14 @@ REASON: Schema = {
     "additionalProperties": False,
     "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 255}},
 }
+CANCEL: Schema = {
+    **REASON, "properties": {**REASON["properties"], "running": {"type": "boolean"}, "children": {"type": "boolean"}},
+}  # fmt: skip
+WITH_IT = {
+    "running": "a job that runs is always asked to stop",
+    "children": "what a job has called is always cancelled with it",
+}
+"""What may be said of a cancellation, and why it cannot be otherwise."""
 WHERE_TO: dict[str, Schema] = {"queue": NAME, "priority": {"type": "integer", "minimum": 0, "maximum": 9}}
 MOVE: Schema = {"type": "object", "additionalProperties": False, "properties": WHERE_TO}
 RETRY: Schema = {
@@ -133,7 +156,10 @@ def add_to(blueprint: Blueprint, fc: Fairchild, gate: Gate) -> Api:
         return openapi.document(api.operations, request.script_root + _mount())
 
     @gate.route(blueprint, "/api/<fairchild_any:rest>", PUBLIC, methods=METHODS, harmless=True)
-    def no_such_path(rest: str) -> Any:  # noqa: ARG001 - the route's own word
+    def no_such_path(rest: str) -> Any:
+        first = rest.partition("/")[0]
+        if first in TO_COME:
+            raise Problem(404, f"there is nothing at this path: {first} are not part of this release")
         return nothing_here()
 
     return api
@@ -167,6 +193,7 @@ def _jobs(api: Api) -> None:
     @api.add("POST", "/api/jobs", "jobs:insert", body=NEW_JOB, status=201, refusals=(404, 409), answer=named("Job"))
     def enqueue(body: dict[str, Any]) -> Any:
         """Enqueue a task that is registered here or that a live worker knows."""
+        body = in_our_words(body)
         options = {name: value for name, value in body.items() if name not in ("task", "args")}
         if "scheduled_at" in options:
             options["scheduled_at"] = datetime.fromisoformat(options["scheduled_at"].replace("Z", "+00:00"))
@@ -180,14 +207,19 @@ def _jobs(api: Api) -> None:
             raise invalid([(_place_of(error), str(error))]) from None
         if job.conflict:
             raise Problem(409, f"job {job.id} was there already and was left as it is")
-        api.note("jobs:insert", f"{job.task} {job.id}")
+        api.note("jobs:insert", f"{job.task} {job.id}", after={**(state_of(job) or {}), **(place_of(job) or {})})
         first = ("id", "task", "queue", "state", "scheduled_at")
         shown = gate.show(job)
         return {**{name: shown[name] for name in first}, **shown}
 
     @api.add("GET", "/api/jobs", VIEW, query={**FILTERS, **PAGE, "offset": OFFSET}, answer=shapes.JOBS)
     def list_jobs(query: dict[str, Any]) -> Any:
-        """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page, which ``offset`` reads."""
+        """Jobs that pass all filters, newest first. ``cursor`` asks for those after a page, which ``offset`` reads.
+
+        ``before``: made before a time, or ``2h`` for two hours ago. ``error_kind``: of the last attempt that failed.
+        """
+        if "before" in query:
+            query["before"] = _moment(query["before"], "?before")
         return _page(gate, fc.jobs(**query, short=True))
 
     @api.add(
@@ -236,7 +268,10 @@ def _jobs(api: Api) -> None:
         if ("ids" in body) == bool(body.get("filter")):
             raise invalid([("$", "needs either ids or a filter that is not empty")])
         _check_where_to(body, action == "move")
-        filters = {name: UUID(v) if name in ("workflow", "worker") else v for name, v in body.get("filter", {}).items()}
+        filters: dict[str, Any] = dict(body.get("filter", {}))
+        filters |= {name: UUID(filters[name]) for name in ("workflow", "worker") if name in filters}
+        if "before" in filters:
+            filters["before"] = _moment(filters["before"], "$.filter.before")
         ids = [UUID(each) for each in body["ids"]] if "ids" in body else None
         with fc.reading_within(READ_SECONDS):
             found = fc.job_states(ids=ids, limit=MAX_BULK + 1, **filters)
@@ -248,7 +283,8 @@ def _jobs(api: Api) -> None:
         changed, refused, left = in_batches(
             chosen, bulk_change(fc, action, body.get("reason", "cancelled"), body.get("queue"), body.get("priority"))
         )
-        api.note(f"jobs:{action}", body.get("filter") or f"{len(found)} ids", changed)
+        after = {name: body[name] for name in WHERE_TO if name in body} if action == "move" else AFTER[action]
+        api.note(f"jobs:{action}", body.get("filter") or f"{len(found)} ids", changed, after=after)
         return {**counts, "more": more or left > 0, "changed": changed, "refused": refused, "dry_run": False}
 
 
@@ -318,19 +354,26 @@ def _one_job(api: Api) -> None:
         ("POST", "PATCH"),
         "/api/jobs/{id}/cancel",
         "jobs:cancel",
-        body=REASON,
+        body=CANCEL,
         body_optional=True,
         refusals=(404, 409),
         answer=named("Job"),
     )
     def cancel_job(id: str, body: dict[str, Any]) -> Any:
-        """Cancel a job and its descendants; one that runs is asked to stop."""
+        """Cancel a job and its descendants; one that runs is asked to stop.
+
+        ``running`` and ``children`` can only be true: neither of that can be left out.
+        """
+        for name, sentence in WITH_IT.items():
+            if not body.get(name, True):
+                raise invalid([(f"$.{name}", f"must be true or left out: {sentence}; nothing was changed")])
         job = existing(id)
         if job.ended:
             raise Problem(409, f"job {job.id} has ended: it is {job.state}")
         changed = fc.cancel(job, body.get("reason", "cancelled"))
-        api.note("jobs:cancel", job.id, len(changed))
-        return gate.show(job.refresh())
+        was, now = state_of(job), job.refresh()
+        api.note("jobs:cancel", job.id, len(changed), before=was, after=state_of(now))
+        return gate.show(now)
 
     @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409), answer=named("Job"))
     def retry_job(id: str) -> Any:
@@ -342,8 +385,9 @@ def _one_job(api: Api) -> None:
             changed = fc.retry(job)
         except UsageError as error:
             raise Problem(409, str(error)) from None
-        api.note("jobs:retry", job.id, len(changed))
-        return gate.show(job.refresh())
+        was, now = state_of(job), job.refresh()
+        api.note("jobs:retry", job.id, len(changed), before=was, after=state_of(now))
+        return gate.show(now)
 
     @api.add("POST", "/api/jobs/{id}/run", "jobs:edit", refusals=(404, 409), answer=named("Job"))
     def run_job(id: str) -> Any:
@@ -351,8 +395,9 @@ def _one_job(api: Api) -> None:
         job = existing(id)
         if not fc.run_now(job):
             raise Problem(409, f"job {job.id} is not scheduled: it is {job.refresh().state}; {WHAT_HOLDS}")
-        api.note("jobs:run", job.id)
-        return gate.show(job.refresh())
+        was, now = state_of(job), job.refresh()
+        api.note("jobs:run", job.id, before=was, after=state_of(now))
+        return gate.show(now)
 
     @api.add("POST", "/api/jobs/{id}/move", "jobs:edit", body=MOVE, refusals=(404, 409), answer=named("Job"))
     def move_job(id: str, body: dict[str, Any]) -> Any:
@@ -361,9 +406,10 @@ def _one_job(api: Api) -> None:
         _check_where_to(body, moves=True)
         if not fits("move", job.state):
             raise Problem(409, f"job {job.id} is {job.state}: only scheduled and available jobs can be moved")
-        if fc.move(job, **body):
-            api.note("jobs:move", f"{job.id} to {body}")
-        return gate.show(job.refresh())
+        was, moved, now = place_of(job), fc.move(job, **body), job.refresh()
+        if moved:
+            api.note("jobs:move", f"{job.id} to {body}", before=was, after=place_of(now))
+        return gate.show(now)
 
     @api.add("DELETE", "/api/jobs/{id}", "jobs:delete", refusals=(404, 409), answer=shapes.DELETED)
     def delete_job(id: str) -> Any:
@@ -372,7 +418,7 @@ def _one_job(api: Api) -> None:
         if not fc.delete(job):
             why = "others still need it" if job.ended else f"it has not ended: it is {job.state}"
             raise Problem(409, f"job {job.id} was not deleted: {why}")
-        api.note("jobs:delete", job.id)
+        api.note("jobs:delete", job.id, before=state_of(job))
         return {"deleted": str(job.id)}
 
 
@@ -383,6 +429,21 @@ def _whole(api: Api) -> None:
     def stats() -> Any:
         """How many jobs are in which state, in all and by queue."""
         return fc.stats()
+
+    @api.add("GET", "/api/tenants", VIEW, query={"limit": LIMIT, "cursor": TEXT}, answer=shapes.TENANTS)
+    def tenants(query: dict[str, Any]) -> Any:
+        """How many jobs of each tenant have not ended, by state and by the tenants' names.
+
+        Of each state 50,000 jobs are looked at: ``exact`` says whether those are all. ``cursor`` asks for more tenants.
+        """
+        found = fc.stats(by="tenant")
+        names = [name for name in found["tenants"] if "cursor" not in query or name > query["cursor"]]
+        listed = names[: query["limit"]]
+        return {
+            "tenants": [{"name": name, "counts": found["tenants"][name]} for name in listed],
+            "cursor": listed[-1] if len(names) > len(listed) else None,
+            "exact": found["exact"],
+        }
 
     @api.add(
         "GET",
@@ -400,7 +461,7 @@ def _whole(api: Api) -> None:
     @api.add("GET", "/api/tasks", VIEW, answer=shapes.TASKS)
     def tasks() -> Any:
         """The tasks that live workers know."""
-        return {"tasks": [{**each, "params": mask_defaults(each["params"])} for each in fc.known_tasks()]}
+        return {"tasks": [{**each, "params": mask_defaults(each)} for each in fc.known_tasks()]}
 
     @api.add("GET", "/api/errors", VIEW, answer=shapes.ERRORS)
     def errors() -> Any:
@@ -415,15 +476,15 @@ def _whole(api: Api) -> None:
     @api.add("POST", "/api/errors/{fingerprint}/mute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
     def mute_error(fingerprint: str) -> Any:
         """Leave an error out of what needs attention, also if more jobs fail by it."""
-        fc.insight.mute(known_error(fingerprint), api.gate.who())
-        api.note("errors:mute", fingerprint)
+        changed = fc.insight.mute(known_error(fingerprint), api.gate.who())
+        api.note("errors:mute", fingerprint, before={"muted": not changed}, after={"muted": True})
         return {"fingerprint": fingerprint, "muted": True}
 
     @api.add("POST", "/api/errors/{fingerprint}/unmute", "jobs:edit", refusals=(404,), answer=shapes.MUTED)
     def unmute_error(fingerprint: str) -> Any:
         """Undo that."""
-        fc.insight.unmute(known_error(fingerprint))
-        api.note("errors:unmute", fingerprint)
+        changed = fc.insight.unmute(known_error(fingerprint))
+        api.note("errors:unmute", fingerprint, before={"muted": changed}, after={"muted": False})
         return {"fingerprint": fingerprint, "muted": False}
 
     @api.add(
@@ -475,8 +536,8 @@ def _queues(api: Api) -> None:
     @api.add("POST", "/api/queues/{name}/pause", "queues:pause", refusals=(404,), answer=named("Queue"))
     def pause_queue(name: str) -> Any:
         """Let nobody take jobs from a queue; what runs goes on."""
-        fc.queues.pause(checked(name), api.gate.who())
-        api.note("queues:pause", name)
+        changed = fc.queues.pause(checked(name), api.gate.who())
+        api.note("queues:pause", name, before={"paused": not changed}, after={"paused": True})
         return fc.queues.get(name)
 
     @api.add("POST", "/api/queues/{name}/resume", "queues:pause", refusals=(404,), answer=named("Queue"))
@@ -485,8 +546,8 @@ def _queues(api: Api) -> None:
         checked(name)
         if not any(each["name"] == name for each in fc.queues.list()):
             raise Problem(404, "there is no such queue")
-        fc.queues.resume(name)
-        api.note("queues:resume", name)
+        changed = fc.queues.resume(name)
+        api.note("queues:resume", name, before={"paused": changed}, after={"paused": False})
         return fc.queues.get(name)
 
 
@@ -504,11 +565,14 @@ def _workers(api: Api) -> None:
         return {"workers": found}
 
     def change(id: str, did: str, door: Callable[[UUID], list[Any]]) -> Any:
+        wanted = read_id(id)
+        was = next((each.state.value for each in fc.workers.list() if each.id == wanted), None)
         try:
-            found = door(read_id(id))
+            found = door(wanted)
         except UnknownWorker as error:
             raise Problem(404, str(error)) from None
-        api.note(f"workers:{did}", f"{found[0].name} {id}")
+        before, after = None if was is None else {"state": was}, {"state": found[0].state.value}
+        api.note(f"workers:{did}", f"{found[0].name} {id}", before=before, after=after)
         return found[0].to_dict()
 
     @api.add("POST", "/api/workers/{id}/pause", "workers:control", refusals=(404,), answer=named("Worker"))
@@ -556,10 +620,18 @@ def _workflows(api: Api) -> None:
         except UnknownJob as error:
             raise Problem(404, str(error)) from None
 
-    @api.add("GET", "/api/workflows", VIEW, query={"limit": LIMIT, "cursor": ID}, answer=shapes.WORKFLOWS)
+    @api.add("GET", "/api/workflows", VIEW, query={**FLOWS, **PAGE}, answer=shapes.WORKFLOWS)
     def list_workflows(query: dict[str, Any]) -> Any:
-        """Jobs that have called others, newest first, with the states of all their jobs."""
-        found, cursor = fc.roots(**query)
+        """Jobs that have called others and pass all filters, newest first, with the states of all their jobs.
+
+        ``name`` is a part of the root's task, ``task`` the whole; ``after`` a time, or ``2h`` for two hours ago. Some
+        hundred are looked at for an answer: where few pass it may hold less than ``limit``, and ``cursor`` leads on.
+        """
+        wanted = Wanted(
+            **{name: query[name] for name in ("name", "task", "tenant", "state") if name in query},
+            since=_since(query.get("after")),
+        )
+        found, cursor = fc.roots(query["limit"], query.get("cursor"), wanted)
         return {
             "workflows": [{"root": gate.show(each["job"]), **progress(each["counts"])} for each in found],
             "cursor": cursor,
@@ -619,6 +691,7 @@ def _workflows(api: Api) -> None:
     ) -> tuple[dict[str, Any], int]:
         """As much as a request may do; it is noted even if it is broken off."""
         done: list[int] = []
+        was = after_of(fc, workflow.id)
         try:
             over = run(done.append)
         except UsageError as error:
@@ -629,8 +702,22 @@ def _workflows(api: Api) -> None:
             over = False
         finally:
             if sum(done):
-                api.note(f"workflows:{action}", workflow.id, sum(done))
+                now = after_of(fc, workflow.id)
+                api.note(f"workflows:{action}", workflow.id, sum(done), before=was, after=now)
         return {"id": str(workflow.id), "changed": sum(done), "more": not over}, 200 if over else 202
+
+
+def _since(text: str | None) -> UUID:
+    """The first id of those made after a time of a query. Raises Problem 422."""
+    return UUID(int=0) if text is None else lowest(_moment(text, "?after"))
+
+
+def _moment(text: str, path: str) -> datetime:
+    """A time, or how long ago, as filters have it. Raises Problem 422."""
+    try:
+        return moment_before(text, datetime.now(timezone.utc))
+    except UsageError as error:
+        raise invalid([(path, str(error).removeprefix("after: "))]) from None
 
 
 def moment_of(text: str) -> datetime:

@@ -22,6 +22,7 @@ import binascii
 import hmac
 import ipaddress
 import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ from fairchild.job import Job, LogLine
 from fairchild.rules.rights import OPERATING, PROBE, PUBLIC, READING, RIGHTS, ROLES, VIEW, granted
 from fairchild.web.problems import Problem
 from fairchild.web.rates import Rates
-from fairchild.web.redact import mask
+from fairchild.web.redact import hide, mask
 
 __all__ = ["OPERATING", "PROBE", "PUBLIC", "READING", "RIGHTS", "ROLES", "VIEW", "Gate", "is_loopback"]
 
@@ -60,6 +61,7 @@ PASSED_ON = re.compile(
 """Headers by which a proxy says for whom it asks."""
 MIN_TOKEN = 8
 KNOWN = "fairchild.known"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,64}", re.ASCII)
 RATES = {"enqueue": 50.0, "change": 10.0, "wrong": 1.0}
 """A second, of each who asks: jobs enqueued, other writes, and credentials that were none."""
 HOW_TO_OPEN = (
@@ -254,6 +256,10 @@ class Gate:
         shown.update(dict.fromkeys(job.left_out))
         if self.allows("payload:read"):
             shown.update({name: mask(shown[name]) for name in PAYLOAD})
+            redacted = job.redacted
+            if redacted is None:
+                redacted = tuple(self.redactions().get(job.task, ()))
+            shown["args"] = hide(shown["args"], redacted)
         else:
             shown.update(dict.fromkeys(PAYLOAD), payload_hidden=True)
             shown["errors"] = [{**each, **dict.fromkeys(TOLD)} for each in shown["errors"]]
@@ -273,6 +279,10 @@ class Gate:
             for each in masked
             if each.id in left
         ]
+
+    def redactions(self) -> dict[str, list[str]]:
+        """By task, the arguments that it hides from everybody."""
+        return self._fc.redactions()
 
     def tells_messages(self) -> bool:
         """Whether this request may see, and look for, what jobs hold, where no one job is asked for: in sums and
@@ -315,8 +325,16 @@ class Gate:
         raise Problem(403, "a write from another site was refused")
 
 
+def request_id() -> str:
+    """What the request at hand is called in the audit log: as its ``X-Request-ID`` says, if that is plain and short."""
+    given = request.headers.get("X-Request-ID", "")
+    made: str = _of_this_request("id", lambda: given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
+    return made
+
+
 def add_headers(response: Response) -> Response:
     """After every request."""
+    response.headers["X-Request-ID"] = request_id()
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

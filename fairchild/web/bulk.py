@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from fairchild import clock
@@ -19,6 +20,11 @@ RIGHTS = {
     "retry": "jobs:retry", "run": "jobs:edit", "move": "jobs:edit", "cancel": "jobs:cancel", "delete": "jobs:delete",
 }  # fmt: skip
 """What can be done to many jobs, and the right it needs."""
+
+AFTER: dict[str, dict[str, Any] | None] = {
+    "retry": {"state": "available"}, "run": {"state": "available"}, "cancel": {"state": "cancelled"}, "delete": None,
+}  # fmt: skip
+"""What jobs are told to be then. Those that run when they are cancelled are so a little later."""
 
 
 def fits(action: str, state: JobState) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fairchild.web.redact import SECRET
+from fairchild.web.redact import hides_default
 
 Kind = Literal["text", "number", "choice", "json"]
 
@@ -89,9 +89,9 @@ class Form:
         return others
 
 
-def form_of(params: Sequence[Mapping[str, Any]], args: Mapping[str, Any] | None = None) -> Form:
-    """The form of a task's ``params`` as ``Task.schema()`` gives them, filled with ``args``."""
-    fields = [_field(each) for each in params if not each.get("variadic")]
+def form_of(task: Mapping[str, Any], args: Mapping[str, Any] | None = None) -> Form:
+    """The form of a task as ``Task.schema()`` describes it, filled with ``args``."""
+    fields = [_field(task, each) for each in task["params"] if not each.get("variadic")]
     for each in fields:
         if args is not None and each.name in args:
             each.value = _typed(args[each.name], each.kind)
@@ -104,11 +104,11 @@ def _typed(value: Any, kind: Kind) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _field(param: Mapping[str, Any]) -> Field:
+def _field(task: Mapping[str, Any], param: Mapping[str, Any]) -> Field:
     schema, nullable = _without_null(param.get("schema") or {})
     required = bool(param.get("required"))
     hint = str(param.get("type", "any"))
-    if "default" in param and SECRET.search(str(param["name"])):
+    if "default" in param and hides_default(task, str(param["name"])):
         hint += ", a default that is not shown if left empty"
     elif "default" in param:
         hint += f", {json.dumps(param['default'], ensure_ascii=False)} if left empty"

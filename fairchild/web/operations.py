@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,11 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 
 from fairchild.client import Fairchild
-from fairchild.errors import StoreError
 from fairchild.rules.schema import problems
+from fairchild.web import audit
 from fairchild.web.auth import MAX_BODY, Gate, too_large
 from fairchild.web.problems import Problem
 from fairchild.web.shapes import MAPPING
-
-log = logging.getLogger("fairchild.web")
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
@@ -123,12 +120,11 @@ class Api:
 
         return decorate
 
-    def note(self, action: str, target: object, number: int = 1) -> None:
+    def note(
+        self, action: str, target: object, number: int = 1, *, before: audit.Facts = None, after: audit.Facts = None
+    ) -> None:
         """Keep in the audit log what this request has done. What was done stays done if that cannot be written."""
-        try:
-            self.fc.add_audit_entry(self.gate.who(), action, str(target), number)
-        except StoreError as error:
-            log.error("%s %s by %s is missing in the audit log: %s", action, target, self.gate.who(), error)
+        audit.note(self.fc, self.gate, action, target, number, before=before, after=after)
 
 
 def as_json(value: Any, status: int = 200) -> Response:

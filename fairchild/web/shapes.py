@@ -72,8 +72,12 @@ _ERROR = shape(
 )  # fmt: skip
 _FRAME = shape(file=TEXT, line=WHOLE, function=TEXT, code=TEXT)
 _THREAD = shape(name=TEXT, frames=many(_FRAME), job=or_null(ID), task=or_null(TEXT), attempt=or_null(COUNT), note=TEXT)
-_ENTRY = shape(id=COUNT, at=TIME, who=TEXT, action=TEXT, target=TEXT, number=COUNT)
+_ENTRY = shape(
+    id=COUNT, at=TIME, who=TEXT, action=TEXT, target=TEXT, number=COUNT, request_id=or_null(TEXT),
+    before=or_null(MAPPING), after=or_null(MAPPING),
+)  # fmt: skip
 
+EVENTS = shape(events=many(shape(type=TEXT, event=TEXT, seq=COUNT, data=MAPPING)), after=TEXT, resync=FLAG, retry=COUNT)
 JOBS = shape(jobs=many(named("Job")), cursor=or_null(ID))
 BULK = shape(matching=COUNT, possible=COUNT, more=FLAG, changed=COUNT, refused=COUNT, dry_run=FLAG)
 WHY = shape(job_id=ID, state=STATE, blocked=FLAG, reasons=many(_REASON))
@@ -81,6 +85,7 @@ LOGS = shape(lines=many(_LINE), after=COUNT)
 FAMILY = shape(root_id=ID, **_FAMILY)
 DELETED = shape(deleted=ID)
 STATS = shape(jobs=COUNTS, queues={"type": "object", "additionalProperties": COUNTS})
+TENANTS = shape(tenants=many(shape(name=TEXT, counts=COUNTS)), cursor=or_null(TEXT), exact=FLAG)
 TIMESERIES = shape(minutes=many(_POINT), tasks=many(_TIMING))
 TASKS = shape(tasks=many(_TASK))
 ERRORS = shape(errors=many(_ERROR))

@@ -29,7 +29,7 @@ import msgspec
 
 from fairchild import __version__, clock
 from fairchild.context import refuse_while_importing
-from fairchild.db import history, journal, lease, workers
+from fairchild.db import history, journal, lease, redactions, workers
 from fairchild.db import stacks as stored_stacks
 from fairchild.db.connect import Link
 from fairchild.db.finish import Applied, Ended
@@ -420,6 +420,10 @@ class Worker:
         slots = {name: number for name, number in (self._queues or {}).items() if number is not None}
         session = new_session(self.name, queues, self.concurrency, self.lease, schemas, kind="worker", slots=slots)
         with self.client.database.link() as link:
+            hidden = {row for task in self.client.registry.tasks() for row in task.redactions}
+            if hidden:
+                redactions.add_redactions(link, hidden)
+                link.told |= hidden
             lease.open_session(link, session)
             if self._claimer.paused:  # in the session before, which was declared dead
                 workers.change_state(link, [str(session.id)], WorkerState.PAUSED)

@@ -9,9 +9,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from fairchild import CurrentJob, Fairchild, Future, Job, JobState, Task
+from fairchild.db import redactions
+from fairchild.db.connect import Link
 from fairchild.errors import (
     InvalidArguments,
     NotConnected,
@@ -20,7 +23,7 @@ from fairchild.errors import (
     UnknownJob,
     UsageError,
 )
-from fairchild.tasks import Registry
+from fairchild.tasks import Registry, TaskDecorator
 from tests.support.app import App
 
 ODD_NAMES = [
@@ -487,3 +490,92 @@ def test_ids_grow_so_that_the_newest_job_is_listed_first(app: App, add: Task[...
 
     assert [job.id for job in app.client.jobs()] == [job.id for job in reversed(jobs)]
     assert jobs[0].id.int >> 80 >= int(before * 1000)
+
+
+# What a task hides
+
+
+def pay(card: str, owner: dict[str, Any] | None = None) -> None: ...
+
+
+def hidden(app: App) -> set[tuple[str, str]]:
+    return set(app.store.sql("SELECT task, path FROM {redactions}"))
+
+
+def test_what_a_task_hides_is_kept_once_before_its_first_job(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = app.task(name="plain")(lambda: None)
+    shy = app.task(name="shy", aliases=["timid"], redact=["card", "owner.ssn"])(pay)
+    said: list[Any] = []
+    add = redactions.add_redactions
+
+    def noted(link: Link, rows: Any) -> None:
+        said.append(set(rows))
+        add(link, rows)
+
+    monkeypatch.setattr(redactions, "add_redactions", noted)
+    plain.enqueue()
+    assert (said, hidden(app)) == ([], set())
+    shy.enqueue("4111")
+    rows = {(name, path) for name in ("shy", "timid") for path in ("card", "owner.ssn")}
+    assert hidden(app) == rows
+    shy.enqueue("4111")
+    shy.enqueue_many([{"card": "1"}] * 3)
+    app.client.enqueue("shy", {"card": "1"})
+    assert said == [rows]
+
+
+@pytest.mark.parametrize("way", ["many", "workflow", "rolled back", "child", "pool of one"])
+def test_it_is_kept_however_the_job_is_made(app: App, way: str) -> None:
+    shy = app.task(name="shy", redact=["card"])(pay)
+    client = app.client
+    if way == "many":
+        shy.enqueue_many([{"card": "1"}] * 2000)
+    elif way == "workflow":
+        with client.workflow("all"):
+            shy("1")
+    elif way == "rolled back":
+        with psycopg.connect(app.url) as connection:
+            shy.using(connection).enqueue("1")
+            assert hidden(app) == {("shy", "card")}  # others would wait for it if it were of this transaction
+            connection.rollback()
+    elif way == "child":
+        registry = Registry()
+        late = TaskDecorator(registry)(name="shy", redact=["card"])(pay)
+        parent = app.client.registry.add(lambda: late("1"), name="parent")
+        del app.client.registry._tasks["shy"]  # as one that is imported when it is called
+        app.work()
+        app.reaches(parent.enqueue(), "waiting")
+    else:
+        client = Fairchild(app.url, pool_size=1, registry=app.client.registry)
+        assert len(client.enqueue_many(shy, [{"card": "1"}] * 2)) == 2
+        client.disconnect()
+    assert hidden(app) == {("shy", "card")}
+
+
+def test_a_worker_says_what_its_tasks_hide_before_it_is_there(app: App) -> None:
+    app.task(name="shy", redact=["card"])(pay)
+    app.work()
+    assert hidden(app) == {("shy", "card")}
+
+
+@pytest.mark.parametrize(
+    ("redact", "said"),
+    [
+        ("card", "a list of names"),
+        (["crad"], "no argument 'crad'"),
+        (["card..x"], "no path"),
+        ([""], "empty"),
+        (5, "a list"),
+    ],
+)
+def test_what_would_hide_nothing_is_refused(app: App, redact: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        app.task(name="shy", redact=redact)(pay)
+
+
+def test_arguments_that_vary_are_hidden_by_their_names(app: App) -> None:
+    def varying(*numbers: int, **others: Any) -> None: ...
+
+    assert app.task(name="a", redact=["numbers", "token.x"])(varying).settings.redact == ("*numbers", "token.x")
+    with pytest.raises(UsageError, match="by its own name"):
+        app.task(name="b", redact=["others"])(varying)

@@ -211,3 +211,74 @@ def test_only_what_was_asked_for_is_told(app: App) -> None:
 def test_an_event_that_there_is_not_is_refused(app: App, events: Any) -> None:
     with pytest.raises(UsageError, match="no event is called"):
         app.client.listen(events=events)
+
+
+# Asked for now and then
+
+
+def test_who_asks_now_and_then_gets_each_event_once(app: App) -> None:
+    other = app.other_client()  # as another process that is asked next
+    place = app.client.events_after()["after"]
+    assert app.client.events_after(place)["events"] == []
+    ids = [str(app.client.enqueue("t", queue="mail").id) for _ in range(3)]
+    app.client.queues.pause("mail")
+    first = app.client.events_after(place, events=["job_*", "queue_paused"])
+    assert [each.get("job_id") or each["event"] for each in first["events"]] == [*ids, "queue_paused"]
+    assert other.events_after(first["after"], events=["job_*", "queue_*"])["events"] == []
+    again = other.events_after(str(first["events"][0]["seq"]))  # the seq of an event leads on too
+    assert [each["job_id"] for each in again["events"]] == ids[1:]
+    many = app.client.enqueue_many("t", [{}] * 3)
+    told = app.client.events_after(first["after"])["events"]
+    assert [each["job_id"] for each in told] == [*map(str, many)]
+    seqs = [each["seq"] for each in told]
+    assert seqs[0] == seqs[1] < seqs[2]  # of one row only the last says that all of it was told
+    for number in (0, 1):  # nor does who listens, and goes on from what came in the middle of a look
+        listening = app.client.listen(after=first["events"][number]["seq"], timeout=10)
+        assert (next(listening) or {})["job_id"] == ids[number + 1]
+    assert other.events_after(place, queue="other")["events"] == []
+    assert len(other.events_after(place, job=ids[0])["events"]) == 1
+
+
+def test_what_commits_late_is_told_once_and_what_never_does_is_given_up(app: App) -> None:
+    place = app.client.events_after()["after"]
+    late = fresh_link(app.client.database)
+    with late.connection.transaction():
+        late.script("INSERT INTO fairchild_events (jobs) VALUES ('[]')")
+        late.script("INSERT INTO fairchild_events (jobs, others) VALUES ('[]', '[{\"event\": \"queue_paused\"}]')")
+        job = app.client.enqueue("t")
+        found = app.client.events_after(place, events=["*"])
+        assert [each.get("job_id") for each in found["events"]] == [str(job.id)]
+        assert len(events.Place.parse(found["after"]).missing) == 2
+        assert app.client.events_after(found["after"], events=["*"])["events"] == []
+    found = app.client.events_after(found["after"], events=["*"])
+    assert [each["event"] for each in found["events"]] == ["queue_paused"]
+    late.connection.close()
+    old = events.Place(0, 0, ((1, 0), (2, 0)))
+    with app.client.database.link() as link:
+        rows, place_after = old.read(link, time.time(), 1000)
+    assert rows
+    assert place_after.missing == ()
+
+
+def test_much_that_has_happened_comes_in_parts(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairchild.client.overview._MOST_EVENTS", 2)
+    place = app.client.events_after()["after"]
+    ids = [str(app.client.enqueue("t").id) for _ in range(5)]
+    found: list[str] = []
+    for _ in range(3):
+        answer = app.client.events_after(place)
+        found += [each["job_id"] for each in answer["events"]]
+        place = answer["after"]
+    assert found == ids
+
+
+def test_who_was_away_for_long_is_told_to_look_anew(app: App) -> None:
+    app.client.events_after()
+    app.client.enqueue("t")
+    answer = app.client.events_after(str(events.Place(0, int(time.time()) - 301)))
+    assert (answer["events"], answer["resync"]) == ([], True)
+    assert app.client.events_after(answer["after"])["resync"] is False
+    assert app.client.events_after("999")["resync"] is True
+    for wrong in ("x", "1.", "1.2.3", "-1", "1" * 19, "1.5." + ".".join(["1-1"] * 51)):
+        with pytest.raises(UsageError, match="after is what an answer gave"):
+            app.client.events_after(wrong)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,7 @@ from fairchild.db import (
     claim,
     control,
     enqueue,
+    events,
     finish,
     history,
     insight,
@@ -264,6 +265,21 @@ def test_a_filter_walks_its_window_by_the_ids_or_the_jobs_that_ended_badly(tuned
         nodes = explain(tuned, statement, params, {name: kind_of(value) for name, value in params.items()})
         assert expected <= indexes(nodes), (statement, nodes)
         assert "fairchild_jobs_base" not in scanned(nodes), (statement, nodes)
+
+
+def test_jobs_made_before_a_time_are_listed_from_the_newest_id_back(tuned: Link) -> None:
+    given = {"before": datetime.now(timezone.utc), "error_kind": "lost", "limit": 50, "offset": 0}
+    statement = browse._filtered("list_short", {name: given[name] for name in ("before", "error_kind")}, None,
+                                 browse._SHORT_COLUMNS)  # fmt: skip
+    nodes = explain(tuned, statement, given, {"before": "timestamptz", "limit": "int", "offset": "int"})
+    assert PKEY in indexes(nodes)
+    assert not scanned(nodes) & {NAMES["jobs"], NAMES["redactions"]}
+
+
+def test_who_asks_for_events_now_and_then_reads_them_by_their_numbers(tuned: Link) -> None:
+    given = {"missing": [3, 5], "after": 7, "most": 500}
+    nodes = explain(tuned, events.READ_AFTER, given, {"missing": "bigint[]", "after": "bigint", "most": "int"})
+    assert indexes(nodes) == {"fairchild_events_pkey"}
 
 
 def kind_of(value: object) -> str:

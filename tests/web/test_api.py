@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +13,11 @@ from flask.testing import FlaskClient
 
 from fairchild import Record
 from fairchild.context import CurrentJob
+from fairchild.db.browse import count_tenants
+from fairchild.errors import UsageError
 from fairchild.ids import uuid7
 from fairchild.tasks import Registry
+from fairchild.web import aliases
 from tests.support.app import App
 from tests.support.eventually import eventually
 
@@ -357,3 +361,124 @@ def test_read_only_has_no_route_that_writes(known: App, mount: Mount) -> None:
     for method, path in (("POST", "jobs"), ("POST", f"jobs/{job.id}/cancel"), ("DELETE", f"jobs/{job.id}")):
         assert client.open(f"/ops/api/{path}", method=method, json={}).status_code in (404, 405)
     assert known.get(job).state == "available"
+
+
+# Words of earlier clients, and of what is not there yet
+
+
+def test_a_job_may_be_told_in_the_words_of_earlier_clients(known: App, site: FlaskClient) -> None:
+    body = {"type": "mail", "payload": {"to": "ada"}, "priority": "high", "retry_config": {"max_attempts": 7}}
+    answer = site.post("/ops/api/jobs", json=body)
+    assert answer.status_code == 201
+    job = known.get(UUID((answer.json or {})["id"]))
+    assert (job.task, job.args, job.priority, job.max_attempts) == ("mail", {"to": "ada"}, 3, 7)
+    for name, number in aliases.PRIORITIES.items():
+        made = site.post("/ops/api/jobs", json={"task": "mail", "args": {"to": "a"}, "priority": name}).json or {}
+        assert made["priority"] == number
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "said"),
+    [
+        ({"type": "mail"}, "$.type", "another word for task"),
+        ({"payload": {}}, "$.payload", "another word for args"),
+        ({"retry_config": {"max_attempts": 1}, "max_attempts": 2}, "$.retry_config.max_attempts", "another word"),
+        ({"retry_config": {"backoff_multiplier": 2}}, "$.retry_config.backoff_multiplier", "not known"),
+        ({"priority": "urgent"}, "$.priority", "must be"),
+        ({"priority": 10}, "$.priority", "at most"),
+        ({"priority": True}, "$.priority", "must be"),
+        ({"unique_key": "k"}, "$.unique_key", "cannot be unique yet"),
+        ({"encrypted": True}, "$.encrypted", "cannot be encrypted yet"),
+        ({"resource_requirements": {"cpu_units": 1}}, "$.resource_requirements", "resources yet"),
+    ],
+)
+def test_two_words_for_one_thing_and_what_is_not_there_yet_are_refused(
+    known: App, site: FlaskClient, more: dict[str, Any], path: str, said: str
+) -> None:
+    answer = site.post("/ops/api/jobs", json={"task": "mail", "args": {"to": "a"}, **more})
+    assert answer.status_code == 422
+    ((found, sentence),) = [(each["path"], each["message"]) for each in (answer.json or {})["errors"]]
+    assert found == path
+    assert said in sentence
+    assert known.client.jobs().jobs == []
+
+
+def test_a_job_without_a_task_is_refused(site: FlaskClient) -> None:
+    answer = site.post("/ops/api/jobs", json={"args": {}})
+    assert (answer.status_code, (answer.json or {})["errors"][0]["path"]) == (422, "$.task")
+
+
+def test_a_cancellation_cannot_leave_out_what_goes_with_it(known: App, site: FlaskClient) -> None:
+    job = known.client.enqueue("mail", {"to": "a"})
+    for name in ("running", "children"):
+        answer = site.patch(f"/ops/api/jobs/{job.id}/cancel", json={name: False})
+        assert (answer.status_code, (answer.json or {})["errors"][0]["path"]) == (422, f"$.{name}")
+    assert known.get(job).state == "available"
+    body = {"reason": "enough", "running": True, "children": True}
+    assert (site.patch(f"/ops/api/jobs/{job.id}/cancel", json=body).json or {})["reason"] == "enough"
+
+
+def test_jobs_are_listed_by_how_they_failed_and_until_when(app: App, site: FlaskClient) -> None:
+    @app.task(name="bad", max_attempts=1)
+    def bad(wrong: bool) -> None:
+        if wrong:
+            raise ValueError("no")
+        while True:
+            time.sleep(0.005)
+
+    app.work()
+    failed = bad.options(timeout=30).enqueue(True)
+    late = bad.options(timeout=0.05).enqueue(False)
+    app.wait(failed, late)
+    app.store.sql("UPDATE {jobs} SET inserted_at = inserted_at - interval '3 hours' WHERE id = %(id)s", id=failed.id)
+
+    def found(query: str) -> list[str]:
+        answer = site.get(f"/ops/api/jobs?{query}")
+        assert answer.status_code == 200, answer.text
+        return [each["id"] for each in (answer.json or {})["jobs"]]
+
+    assert found("error_kind=error") == [str(failed.id)]
+    assert found("error_kind=timeout&state=failed") == [str(late.id)]
+    assert found("error_kind=lost") == []
+    assert found("before=2h") == [str(failed.id)]
+    assert found("before=2999-01-01T00:00:00Z") == [str(late.id), str(failed.id)]
+    assert found("before=2000-01-01") == []
+    assert [job.id for job in app.client.jobs(before=datetime.now(timezone.utc) - timedelta(hours=1))] == [failed.id]
+    for wrong in ("before=soon", "error_kind=bad", "before="):
+        assert site.get(f"/ops/api/jobs?{wrong}").status_code == 422
+    body: dict[str, Any] = {"action": "delete", "filter": {"before": "2h"}, "dry_run": True}
+    assert (site.post("/ops/api/jobs/bulk", json=body).json or {})["matching"] == 1
+    body["filter"]["before"] = "soon"
+    answer = site.post("/ops/api/jobs/bulk", json=body)
+    assert (answer.status_code, (answer.json or {})["errors"][0]["path"]) == (422, "$.filter.before")
+
+
+def test_tenants_are_listed_with_what_of_them_has_not_ended(app: App, site: FlaskClient) -> None:
+    app.client.enqueue_many("t", [{}] * 3, tenant="acme")
+    app.client.enqueue("t", tenant="globex", delay=3600)
+    first = app.client.enqueue("t")
+    app.client.enqueue("t", tenant="acme", depends_on=[first])
+    ended = app.client.enqueue("t", tenant="gone")
+    app.client.cancel(ended)
+    answer = site.get("/ops/api/tenants").json or {}
+    counts = {each["name"]: {s: n for s, n in each["counts"].items() if n} for each in answer["tenants"]}
+    assert counts == {"": {"available": 1}, "acme": {"available": 3, "waiting": 1}, "globex": {"scheduled": 1}}
+    assert (answer["cursor"], answer["exact"]) == (None, True)
+    pages = [site.get("/ops/api/tenants?limit=1").json or {}]
+    while pages[-1]["cursor"] is not None:
+        pages.append(site.get(f"/ops/api/tenants?limit=1&cursor={pages[-1]['cursor']}").json or {})
+    assert [each["name"] for page in pages for each in page["tenants"]] == ["", "acme", "globex"]
+    with app.client.database.link() as link:
+        assert count_tenants(link, 2)[1] is False
+        assert count_tenants(link, 3)[1] is False  # four are available
+        assert count_tenants(link, 4)[1] is True
+    with pytest.raises(UsageError, match="by is"):
+        app.client.stats(by="moon")
+
+
+@pytest.mark.parametrize("path", ["schedules", "schedules/nightly/run", "schedules/nightly/pause", "limits"])
+def test_what_is_not_there_yet_is_a_clear_problem(site: FlaskClient, path: str) -> None:
+    for method in ("GET", "POST"):
+        answer = site.open(f"/ops/api/{path}", method=method)
+        assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+        assert "are not part of this release" in (answer.json or {})["detail"]

@@ -12,14 +12,19 @@ from flask.testing import FlaskClient
 
 from fairchild import Fairchild
 from fairchild.errors import ConfigError
+from fairchild.ids import uuid7
+from fairchild.job import NewJob
+from fairchild.tasks import Registry
 from fairchild.web import create_blueprint
 from fairchild.web.fragments import Shared
 from fairchild.web.pages.json_text import json_text
 from fairchild.web.problems import Problem
 from fairchild.web.rates import Rates
+from fairchild.web.redact import hide
 from fairchild.web.server import make_app
 from tests.support.app import App
 from tests.support.eventually import eventually
+from tests.web.conftest import mounted
 
 Mount = Callable[..., FlaskClient]
 
@@ -73,6 +78,94 @@ def test_what_redact_hides_is_not_told_by_sums_filters_or_logs(app: App, mount: 
     for query in ("args.ssn:123-45-6789", "error:123-45-6789"):
         assert "no right to ask for" in hidden.get("/ops/jobs", query_string={"q": query}).text
         assert str(job.id) in open_to.get("/ops/jobs", query_string={"q": f"{query} after:1d state:failed"}).text
+
+
+SECRETS = {"card": "4111-1111", "customer": {"name": "Ada", "ssn": "123-45-6789"}, "amount": 7}
+
+
+def buy(card: str, customer: dict[str, Any], amount: int, pin: str = "0000-9999") -> None:
+    """Has much to hide."""
+
+
+def hiding(app: App, **options: Any) -> Any:
+    """``buy`` as a task that hides much, registered with an application."""
+    return app.task(redact=("card", "customer.ssn", "pin"), name="shop.buy", **options)(buy)
+
+
+def test_what_a_task_hides_is_nowhere_to_be_seen_without_its_code(app: App, mount: Mount) -> None:
+    job = hiding(app).enqueue(**SECRETS)
+    stranger = app.other_client(Registry())  # a process that has no code, and there is no worker
+    client = mounted(stranger)
+    shown = client.get(f"/ops/api/jobs/{job.id}").json or {}
+    assert shown["args"] == {"card": "[hidden]", "customer": {"name": "Ada", "ssn": "[hidden]"}, "amount": 7}
+    paths = [
+        f"/ops/jobs/{job.id}", f"/ops/jobs/{job.id}/args.json", "/ops/jobs", "/ops/jobs?_live=1", "/ops/api/jobs",
+        "/ops/api/jobs/export?q=task:shop.buy", f"/ops/new?from={job.id}", f"/ops/api/jobs/{job.id}/family",
+        f"/ops/workflows/{job.id}", "/ops/conditions?for=args.card:", "/ops/conditions?for=args.customer.ssn:",
+    ]  # fmt: skip
+    for path in paths:
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert "4111" not in answer.text, path
+        assert "123-45" not in answer.text, path
+    assert "as-curl" in client.get(paths[0]).text
+    assert "Ada" in client.get("/ops/conditions?for=args.customer.name:").text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "args.card:4111-1111", "-args.card:x", "args.card.0:4", "args.customer:x", "args.customer.ssn:123-45-6789",
+        "args.customer.ssn.x:1", "args.card:4111-1111 task:shop.buy,shop.other", "args.card:x -task:shop.buy",
+        "args.0.card:x", "args.card:>1",
+    ],
+)  # fmt: skip
+def test_a_filter_tells_nothing_of_what_a_task_hides(app: App, site: FlaskClient, text: str) -> None:
+    job = hiding(app).enqueue(**SECRETS)
+    for path in ("/ops/jobs", "/ops/api/jobs/export"):
+        answer = site.get(path, query_string={"q": text})
+        assert str(job.id) not in answer.text, path
+        assert "is hidden in jobs of shop.buy" in answer.text, path
+    form = {"q": text, "all": "1"}
+    answer = site.post("/ops/jobs/bulk/cancel", data=form, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 422
+
+
+def test_a_filter_may_ask_for_what_other_tasks_do_not_hide(app: App, site: FlaskClient) -> None:
+    hiding(app).enqueue(**SECRETS)
+    other = app.client.enqueue("shop.ship", {"card": "by post", "customer": {"name": "Ada"}})
+    for text in ('args.card:"by post" task:shop.ship', "args.customer.name:Ada task:shop.ship", "args.amount:7"):
+        assert "is hidden" not in site.get("/ops/jobs", query_string={"q": text}).text
+    found = site.get("/ops/api/jobs/export", query_string={"q": 'args.card:"by post" task:shop.ship'})
+    assert str(other.id) in found.text
+
+
+def test_a_task_without_code_here_hides_what_its_worker_has_said(app: App, site: FlaskClient) -> None:
+    hiding(app, aliases=["pay.card"])
+    app.work()
+    api = mounted(app.other_client(Registry()))
+    made = api.post("/ops/api/jobs", json={"task": "shop.buy", "args": SECRETS})
+    assert made.status_code == 201
+    assert "4111" not in made.text
+    assert "123-45" not in made.text
+    old = app.client.enqueue_new([NewJob(id=uuid7(), task="pay.card", args=b'{"card": "4111"}')])[0]
+    assert (api.get(f"/ops/api/jobs/{old.id}").json or {})["args"] == {"card": "[hidden]"}
+    (task,) = (api.get("/ops/api/tasks").json or {})["tasks"]
+    assert task["params"][3]["default"] == "[hidden]"
+    assert task["redact"] == ["card", "customer.ssn", "pin"]
+    for path in ("/ops/tasks/shop.buy", "/ops/new?task=shop.buy"):
+        assert "0000-9999" not in api.get(path).text
+
+
+def test_paths_lead_through_lists_and_what_they_cannot_enter_is_hidden() -> None:
+    hidden = ["who.ssn", "*rest", "gone.x"]
+    assert hide({"who": [{"ssn": 1, "n": 2}, {"n": 3}], "*rest": [1, 2], "n": 1}, hidden) == {
+        "who": [{"ssn": "[hidden]", "n": 2}, {"n": 3}], "*rest": "[hidden]", "n": 1,
+    }  # fmt: skip
+    assert hide({"who": "123-45-6789"}, hidden) == {"who": "[hidden]"}
+    assert hide({"who": None}, hidden) == {"who": None}
+    assert hide({"who": {"ssn": None}}, hidden) == {"who": {"ssn": None}}
+    assert hide(None, hidden) is None
 
 
 def test_a_list_does_not_carry_large_payloads(app: App, site: FlaskClient) -> None:

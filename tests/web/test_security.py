@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,11 @@ from fairchild.web import create_blueprint
 from fairchild.web.auth import HEADERS
 from tests.support.app import App
 from tests.web.conftest import mounted
+from tests.web.pages_support import Page
 
 Mount = Callable[..., FlaskClient]
+PUBLIC_ROUTES = ("no_such_path", "page_nowhere", "page_asset")
+"""What is answered to everybody: that there is nothing, and files of styles and scripts."""
 PROBES = ("/livez", "/readyz")
 ID = "01900000-0000-7000-8000-000000000000"
 
@@ -29,11 +33,13 @@ def routes() -> list[tuple[str, str]]:
     flask.register_blueprint(create_blueprint(Fairchild("postgresql://nowhere")), url_prefix="/ops")
     found = []
     for rule in flask.url_map.iter_rules():
-        if rule.endpoint == "static" or "no_such" in rule.endpoint:
+        if rule.endpoint == "static" or rule.endpoint.endswith(PUBLIC_ROUTES):
             continue
-        path = rule.rule.replace("<id>", ID).replace("<name>", "q")
+        path = rule.rule.replace("<id>", ID).replace("<any(args,result,meta):part>", "args")
+        path = re.sub(r"<(?:\w+:)?(?:name|fingerprint)>", "0123456789ab", path)
+        assert "<" not in path, f"say here what may stand in {path}, so that it is tried"
         found += [(method, path) for method in sorted(rule.methods or ()) if method not in ("HEAD", "OPTIONS")]
-    return [each for each in found if "<" not in each[1]]
+    return found
 
 
 ROUTES = routes()
@@ -191,6 +197,58 @@ def test_each_write_is_in_the_audit_log_with_who(app: App, mount: Mount) -> None
     entry = app.client.audit_entries()[0]
     assert (entry.who, entry.action, entry.target, entry.number) == ("ada", "queues:pause", "mail", 1)
     assert (client.get("/ops/api/audit").json or {})["entries"][0]["target"] == "mail"
+
+
+def test_an_entry_of_the_audit_log_says_what_was_before_what_after_and_in_which_request(
+    app: App, site: FlaskClient
+) -> None:
+    job = app.client.enqueue("mail", queue="slow")
+    later = app.client.enqueue("mail", delay=3600)
+    form = {"headers": {"Sec-Fetch-Site": "same-origin", "X-Request-ID": "lb-7:42"}}
+    asked: list[tuple[str, Any]] = [
+        ("queues/mail/pause", None), ("queues/mail/pause", None), ("queues/mail/resume", None),
+        (f"jobs/{job.id}/move", {"priority": 1}), (f"jobs/{job.id}/cancel", None), (f"jobs/{job.id}/retry", None),
+        (f"jobs/{later.id}/run", None),
+        ("jobs/bulk", {"action": "move", "filter": {"queue": "slow"}, "queue": "fast"}),
+        ("errors/0123456789ab/mute", None), ("errors/0123456789ab/unmute", None),
+    ]  # fmt: skip
+    for path, body in asked:
+        answer = site.post(f"/ops/api/{path}", json=body, headers={"X-Request-ID": "lb-7:42"})
+        assert (answer.status_code, answer.headers["X-Request-ID"]) == (200, "lb-7:42"), path
+    assert site.post(f"/ops/jobs/{job.id}/cancel", data={"sure": "1"}, **form).status_code == 303
+    assert site.post(f"/ops/jobs/{job.id}/delete", data={"sure": "1"}, **form).status_code == 303
+    assert site.post("/ops/queues/slow", data={"action": "pause"}, **form).status_code == 303
+    entries = app.client.audit_entries()[::-1]
+    assert {each.request_id for each in entries} == {"lb-7:42"}
+    assert [(each.before, each.after) for each in entries] == [
+        ({"paused": False}, {"paused": True}),
+        ({"paused": True}, {"paused": True}),
+        ({"paused": True}, {"paused": False}),
+        ({"queue": "slow", "priority": 5}, {"queue": "slow", "priority": 1}),
+        ({"state": "available"}, {"state": "cancelled"}),
+        ({"state": "cancelled"}, {"state": "available"}),
+        ({"state": "scheduled"}, {"state": "available"}),
+        (None, {"queue": "fast"}),
+        ({"muted": False}, {"muted": True}),
+        ({"muted": True}, {"muted": False}),
+        ({"state": "available"}, {"state": "cancelled"}),
+        ({"state": "cancelled"}, None),
+        ({"paused": False}, {"paused": True}),
+    ]
+    told = (site.get("/ops/api/audit").json or {})["entries"][0]
+    assert (told["request_id"], told["before"], told["after"]) == ("lb-7:42", {"paused": False}, {"paused": True})
+    page = Page(site.get("/ops/audit").text).said
+    for said in ("paused false → true", "priority 5 → 1", "state cancelled → gone", "lb-7:42"):
+        assert said in page
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", "x" * 65, "<b>", "é", 'a"b', "a;b"])
+def test_a_request_that_names_itself_badly_gets_a_name(app: App, site: FlaskClient, given: str | None) -> None:
+    headers = {} if given is None else {"X-Request-ID": given.encode().decode("latin-1")}
+    first, second = (site.post("/ops/api/queues/q/pause", headers=headers).headers["X-Request-ID"] for _ in "ab")
+    assert re.fullmatch("[0-9a-f]{32}", first)
+    assert first != second
+    assert [each.request_id for each in app.client.audit_entries()] == [second, first]
 
 
 @pytest.mark.parametrize("role", list(ROLES))

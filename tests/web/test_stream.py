@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 
+from fairchild.web import polling
 from tests.support.app import App
 
 Mount = Callable[..., FlaskClient]
@@ -66,3 +70,33 @@ def test_there_are_no_streams_unless_asked_for(mount: Mount) -> None:
     assert mount().get("/ops/api/stream").status_code == 404
     for wrong in ("-1", "x", "1" * 30):
         assert mount(streams=True).get("/ops/api/stream", headers={"Last-Event-ID": wrong}).status_code == 422
+
+
+def test_events_are_asked_for_where_nothing_can_be_streamed(app: App, site: FlaskClient) -> None:
+    def ask(**query: Any) -> dict[str, Any]:
+        answer = site.get("/ops/api/events", query_string=query)
+        assert answer.status_code == 200
+        return dict(answer.json or {})
+
+    begin = ask()
+    assert (begin["events"], begin["retry"]) == ([], 0)
+    threading.Timer(0.3, lambda: app.client.enqueue("t")).start()
+    began = time.monotonic()
+    answer = ask(after=begin["after"])
+    assert [each["event"] for each in answer["events"]] == ["job_created"]
+    assert time.monotonic() - began < polling.WAIT_SECONDS
+    began = time.monotonic()
+    assert ask(after=answer["after"], events="job_failed")["events"] == []
+    assert 1.0 < time.monotonic() - began < 2.0
+    for query in ("after=x", "events=no_such", "job=x", "after=&queue=q"):
+        assert site.get(f"/ops/api/events?{query}").status_code == 422, query
+
+
+def test_only_a_few_wait_for_events_at_once(app: App, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "WAITERS", 0)
+    client = mount()
+    place = (client.get("/ops/api/events").json or {})["after"]
+    began = time.monotonic()
+    answer = client.get(f"/ops/api/events?after={place}").json or {}
+    assert time.monotonic() - began < 1.0
+    assert (answer["events"], answer["retry"]) == ([], 1)

@@ -88,3 +88,59 @@ def test_a_workflow_says_how_far_and_how_deep_it_is_of_some_of_its_jobs(
     assert " 2 0 1 " in rows[f"workflow-{flows['nightly']}"]
     assert "not a state" in listed(site, "?state=lost")[1].said
     assert "is no time" in listed(site, "?after=soon")[1].said
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("?name=NIGHTLY", ["nightly.last", "nightly_again", "nightly"]),
+        ("?name=%25", ["import_%"]),
+        ("?state=cancelled", ["hourly"]),
+        ("?tenant=acme", ["hourly", "import_%"]),
+        ("?tenant=", ["nightly.last", "nightly_again", "nightly"]),
+        ("?task=nightly&after=1h", ["nightly"]),
+        ("?after=2999-01-01T00:00:00Z", []),
+        ("?tenant=acme&state=waiting", ["import_%"]),
+    ],
+)
+def test_the_api_has_the_filters_of_the_list(
+    site: FlaskClient, flows: dict[str, str], query: str, found: list[str]
+) -> None:
+    answer = site.get(f"/ops/api/workflows{query}").json or {}
+    assert [each["root"]["task"] for each in answer["workflows"]] == found
+    assert answer["cursor"] is None
+
+
+def test_the_api_leads_on_where_few_of_those_looked_at_pass(
+    site: FlaskClient, flows: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(insight, "LOOK", 1)
+    monkeypatch.setattr(insight, "LOOK_MOST", 2)
+    query, found, asked = {"task": "nightly", "limit": "1"}, list[str](), 0
+    while True:
+        answer = site.get("/ops/api/workflows", query_string=query).json or {}
+        found += [each["root"]["task"] for each in answer["workflows"]]
+        asked += 1
+        if answer["cursor"] is None:
+            break
+        query["cursor"] = answer["cursor"]
+    assert found == ["nightly"]
+    assert asked > 2
+    pages = [site.get("/ops/api/workflows?limit=2").json or {}]
+    while pages[-1]["cursor"]:
+        pages.append(site.get(f"/ops/api/workflows?limit=2&cursor={pages[-1]['cursor']}").json or {})
+    assert [len(each["workflows"]) for each in pages] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("state=lost", "?state"), ("after=soon", "?after"), ("after=99999-01-01", "?after"), ("after=", "?after"),
+        ("name=", "?name"), ("task=" + "x" * 256, "?task"), ("tenant=a%00", "?tenant"), ("group=1", "?group"),
+        ("cursor=x", "?cursor"), ("limit=0", "?limit"),
+    ],
+)  # fmt: skip
+def test_a_filter_that_cannot_be_read_says_which(site: FlaskClient, query: str, path: str) -> None:
+    answer = site.get(f"/ops/api/workflows?{query}")
+    assert answer.status_code == 422
+    assert [each["path"] for each in (answer.json or {})["errors"]] == [path]

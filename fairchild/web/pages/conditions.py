@@ -13,7 +13,7 @@ from fairchild.rules.query import KEYS
 from fairchild.web import words
 from fairchild.web.operations import as_json
 from fairchild.web.pages.site import Site
-from fairchild.web.redact import SECRET
+from fairchild.web.redact import SECRET, touches
 
 MOST = 12
 MOST_TEXT = 300
@@ -128,11 +128,13 @@ def _values(site: Site) -> Values:
     found["task"] = dict.fromkeys(site.known.tasks(), "")
     found["worker"] = {str(each["id"]): each["name"] for each in site.known.sessions()}
     found["error"] = dict.fromkeys((group.type for group in site.known.errors()), "")
+    redacted = [path for paths in site.gate.redactions().values() for path in paths]
     for each in site.known.sample():
         root, *path = each.key.split(".")
         hidden = root not in ("task", "queue") and site.gate.redacts
         if root == "args":
             hidden = hidden or not site.gate.tells_messages() or any(SECRET.search(part) for part in path)
+            hidden = hidden or any(touches(path, kept) for kept in redacted)
         if not hidden:
             there = found.setdefault(each.key, {})
             if each.value is not None:

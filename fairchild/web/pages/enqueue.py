@@ -16,6 +16,7 @@ from fairchild.errors import ArgumentProblems, UnknownTask, UsageError
 from fairchild.ids import derived, uuid7
 from fairchild.job import Job
 from fairchild.rules.query import parse
+from fairchild.web.audit import place_of, state_of
 from fairchild.web.forms import Form, form_of
 from fairchild.web.pages.job import find
 from fairchild.web.pages.site import Shown, Site
@@ -41,7 +42,7 @@ def add_to(site: Site) -> None:
         name = request.form.get("task", "").strip()
         options = {each: request.form.get(each, "").strip() for each in OPTIONS}
         task = _known(site, name)
-        form = form_of(task["params"]) if task is not None and "raw" not in request.form else None
+        form = form_of(task) if task is not None and "raw" not in request.form else None
         wrong: list[str] = []
         args = form.read(request.form) if form is not None else _raw(wrong)
         if (form is None or form.fine) and not wrong:
@@ -57,7 +58,9 @@ def add_to(site: Site) -> None:
                     return site.done("made-before", 0, "job", id=job.id)
                 if "retry_of" in job.meta:
                     site.fc.link_retry(UUID(job.meta["retry_of"]), job.id)
-                site.audit("jobs:insert", f"{name} {job.id}", 1)
+                site.audit(
+                    "jobs:insert", f"{name} {job.id}", 1, after={**(state_of(job) or {}), **(place_of(job) or {})}
+                )
                 return site.done("enqueued", 1, "job", id=job.id)
         elif not wrong:
             wrong = ["Nothing was enqueued: see the fields below."]
@@ -94,7 +97,7 @@ def _form(
     task = _known(site, name)
     raw = "raw" in request.values or (task is not None and any(each.get("variadic") for each in task["params"]))
     if form is None and task is not None and not raw:
-        form = form_of(task["params"], args)
+        form = form_of(task, args)
     typed = request.form.get("raw_args")
     return Shown(
         "new.html",

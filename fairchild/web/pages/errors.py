@@ -64,12 +64,13 @@ def add_to(site: Site) -> None:
         if not FINGERPRINT.fullmatch(fingerprint):
             raise Problem(404, "this is not the fingerprint of an error")
         if action == "mute":
-            site.fc.insight.mute(fingerprint, site.gate.who())
+            changed = site.fc.insight.mute(fingerprint, site.gate.who())
         elif action == "unmute":
-            site.fc.insight.unmute(fingerprint)
+            changed = site.fc.insight.unmute(fingerprint)
         else:
             raise Problem(422, "say what to do: mute or unmute")
-        site.audit(f"errors:{action}", fingerprint, 1)
+        mutes = action == "mute"
+        site.audit(f"errors:{action}", fingerprint, 1, before={"muted": mutes != changed}, after={"muted": mutes})
         return site.done(f"{action}d", 1, "error", among="errors", fingerprint=fingerprint)
 
 

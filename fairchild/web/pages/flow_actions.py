@@ -13,6 +13,7 @@ from fairchild.client.workflows import Retriable, Scope
 from fairchild.errors import UsageError
 from fairchild.job import Job
 from fairchild.web import words
+from fairchild.web.audit import after_of, state_of
 from fairchild.web.bulk import ACTION_SECONDS
 from fairchild.web.pages.job import find
 from fairchild.web.pages.many import TYPE_ABOVE
@@ -85,6 +86,7 @@ def _act(
 ) -> Shown | AnyResponse:
     """As much as a request may do; then the page that goes on, or says what was done. What was done is audited."""
     done: list[int] = []
+    was = state_of(root)
     try:
         over = run(done.append)
     except UsageError as error:
@@ -93,7 +95,7 @@ def _act(
         over = False
     finally:
         if sum(done):
-            site.audit(f"workflows:{action}", str(root.id), sum(done))
+            site.audit(f"workflows:{action}", str(root.id), sum(done), before=was, after=after_of(site.fc, root.id))
     total = (_whole("done") or 0) + sum(done)
     if over:
         return site.done("retried" if action == "retry" else "cancelled", total, "workflow", id=root.id)

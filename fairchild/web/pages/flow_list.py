@@ -9,6 +9,7 @@ from flask import request
 
 from fairchild.client.insight import Wanted
 from fairchild.errors import UsageError
+from fairchild.ids import lowest
 from fairchild.job import JobState
 from fairchild.rules.query import moment_before
 from fairchild.web.pages.site import Shown, Site
@@ -58,8 +59,7 @@ def _wanted(site: Site, asked: dict[str, str]) -> tuple[Wanted, str]:
         except UsageError as error:
             wrong = str(error)
         else:
-            # Ids begin with the milliseconds at which they were made.
-            given["since"] = UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
+            given["since"] = lowest(moment)
     return Wanted(**given), wrong
 
 

@@ -14,6 +14,7 @@ from fairchild.job import Job, JobState
 from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
+from fairchild.web.audit import after_of, place_of, state_of
 from fairchild.web.bulk import fits
 from fairchild.web.pages import many, stacks
 from fairchild.web.pages.again import ways_to_make
@@ -63,7 +64,7 @@ def add_to(site: Site) -> None:
         if not job.ended:
             raise Problem(409, f"this job is {job.state} and has not ended; nothing was changed")
         reopened = site.fc.retry(job)
-        site.audit("jobs:retry", str(job.id), len(reopened))
+        site.audit("jobs:retry", str(job.id), len(reopened), before=state_of(job), after=after_of(site.fc, job.id))
         return site.done("retried", len(reopened), "job", id=job.id)
 
     @site.page("/jobs/<id>/run", "jobs:edit", methods=("POST",))
@@ -71,7 +72,7 @@ def add_to(site: Site) -> None:
         job = find(site, id)
         if not site.fc.run_now(job):
             raise Problem(409, f"this job is {job.refresh().state} and not put off; nothing was changed")
-        site.audit("jobs:run", str(job.id), 1)
+        site.audit("jobs:run", str(job.id), 1, before=state_of(job), after=after_of(site.fc, job.id))
         return site.done("made-available", 1, "job", id=job.id)
 
     @site.page("/jobs/<id>/move", "jobs:edit", methods=("POST",))
@@ -83,7 +84,8 @@ def add_to(site: Site) -> None:
             return _ask(site, "move", job)
         moved = many.move_as_told(site)([job.id])
         if moved:
-            site.audit("jobs:move", f"{job.id}{many.told_where()}", 1)
+            now = place_of(site.fc.get_job(job.id))
+            site.audit("jobs:move", f"{job.id}{many.told_where()}", 1, before=place_of(job), after=now)
         return site.done("moved", len(moved), "job", id=job.id)
 
     @site.page("/jobs/<id>/cancel", "jobs:cancel", methods=("POST",))
@@ -94,7 +96,7 @@ def add_to(site: Site) -> None:
         if request.form.get("sure") != "1":
             return _ask(site, "cancel", job)
         cancelled = site.fc.cancel(job, "cancelled by hand")
-        site.audit("jobs:cancel", str(job.id), len(cancelled))
+        site.audit("jobs:cancel", str(job.id), len(cancelled), before=state_of(job), after=after_of(site.fc, job.id))
         return site.done("cancelled", len(cancelled), "job", id=job.id)
 
     @site.page("/jobs/<id>/delete", "jobs:delete", methods=("POST",))
@@ -105,7 +107,7 @@ def add_to(site: Site) -> None:
         deleted = site.fc.delete(job)
         if not deleted:
             raise Problem(409, "this job, or one that needs it, has not ended; nothing was deleted")
-        site.audit("jobs:delete", str(job.id), len(deleted))
+        site.audit("jobs:delete", str(job.id), len(deleted), before=state_of(job))
         return site.done("deleted", len(deleted), "jobs")
 
 

@@ -81,6 +81,11 @@ def _told_where(action: str) -> str:
     return told_where() if action == "move" else ""
 
 
+def _after(action: str) -> dict[str, Any] | None:
+    """What all jobs that were changed have become, for the audit log."""
+    return {name: value for name, value in where_to().items() if value} if action == "move" else bulk.AFTER[action]
+
+
 def _ids(given: list[str]) -> list[UUID]:
     if len(given) > MOST_IDS:
         raise Problem(422, f"at most {MOST_IDS:,} jobs can be ticked; use all matching instead")
@@ -95,7 +100,7 @@ def _chosen(site: Site, action: str, ids: list[UUID], query: Query) -> Shown | A
         raise Problem(422, "no job was ticked; nothing was changed. Go back and tick some")
     if action in ("retry", "run") or request.form.get("sure") == "1":
         changed, _, left = in_batches(ids, _change(site, action))
-        site.audit(f"jobs:{action}", f"{len(ids)} ticked jobs{_told_where(action)}", changed)
+        site.audit(f"jobs:{action}", f"{len(ids)} ticked jobs{_told_where(action)}", changed, after=_after(action))
         if left:
             raise Problem(
                 503, f"{words.number(changed)} were {_TOLD[action]} in the time there was; try again for the rest"
@@ -125,7 +130,7 @@ def _all_matching(site: Site, action: str, query: Query) -> Shown | AnyResponse:
 def _go_on(site: Site, action: str, query: Query, fits: Query, before: int) -> Shown | AnyResponse:
     """Change as many as one request may; ``before``: how many others were before it."""
     changed, cursor = _act_on_all(site, action, fits, _form_cursor())
-    site.audit(f"jobs:{action}", f"{str(query) or 'all jobs'}{_told_where(action)}", changed)
+    site.audit(f"jobs:{action}", f"{str(query) or 'all jobs'}{_told_where(action)}", changed, after=_after(action))
     done = before + changed
     if cursor is None:
         return site.done(_DONE[action], done, "jobs", q=str(query) or None)

@@ -45,12 +45,14 @@ def add_to(site: Site) -> None:
     def page_queue_act(name: str) -> AnyResponse:
         action = request.form.get("action")
         if action == "pause":
-            site.fc.queues.pause(name, site.gate.who())
+            changed = site.fc.queues.pause(name, site.gate.who())
         elif action == "resume":
-            site.fc.queues.resume(name)
+            changed = site.fc.queues.resume(name)
         else:
             raise Problem(422, "say what to do: pause or resume")
-        site.audit(f"queues:{action}", name, 1)
+        pauses = action == "pause"
+        was = {"paused": pauses != changed}
+        site.audit(f"queues:{action}", name, 1, before=was, after={"paused": pauses})
         return site.done(f"{action}d", 1, "queue", among="queues", name=name)
 
 

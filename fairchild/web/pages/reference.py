@@ -48,7 +48,8 @@ def _operation(path: str, method: str, described: dict[str, Any]) -> dict[str, A
 
 def _fields(schema: dict[str, Any]) -> list[tuple[str, str, bool]]:
     required = schema.get("required", ())
-    return [(name, in_words(each), name in required) for name, each in schema.get("properties", {}).items()]
+    there = [(name, each) for name, each in schema.get("properties", {}).items() if "not" not in each]
+    return [(name, in_words(each), name in required) for name, each in there]
 
 
 def _answer(answer: dict[str, Any]) -> tuple[str, bool]:
@@ -67,6 +68,8 @@ def in_words(schema: dict[str, Any]) -> str:
         return in_words({**schema, "type": kind[0]}) + ", or null"
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return ", or ".join(in_words(each) for each in schema["anyOf"])
     if "enum" in schema:
         said = "one of " + ", ".join(map(str, schema["enum"]))
     elif kind == "array":

@@ -30,7 +30,7 @@ from fairchild.client import Fairchild
 from fairchild.errors import DatabaseUnavailable, StoreError
 from fairchild.job import Job
 from fairchild.rules.query import RETRYING
-from fairchild.web import charts, problems, words
+from fairchild.web import audit, charts, problems, words
 from fairchild.web.api import METHODS, nothing_here
 from fairchild.web.assets import Assets
 from fairchild.web.auth import PUBLIC, SAFE_METHODS, Gate, of_this_request
@@ -343,12 +343,11 @@ class Site:
             else job.progress._replace(message=None),
         ), shown  # fmt: skip
 
-    def audit(self, action: str, target: str, count: int) -> None:
+    def audit(
+        self, action: str, target: str, count: int, *, before: audit.Facts = None, after: audit.Facts = None
+    ) -> None:
         """Keep who did this. What was done stays done if that cannot be written."""
-        try:
-            self.fc.add_audit_entry(self.gate.who(), action, target, count)
-        except StoreError as error:
-            log.error("%s %s by %s is missing in the audit log: %s", action, target, self.gate.who(), error)
+        audit.note(self.fc, self.gate, action, target, count, before=before, after=after)
 
     # Answering
 

@@ -6,6 +6,7 @@ from flask import request
 
 from fairchild.client.health import SKEWED_SECONDS, clock_ahead
 from fairchild.client.insight import Server, TableFacts
+from fairchild.web.audit import changes
 from fairchild.web.pages.parts import Parts
 from fairchild.web.pages.site import Shown, Site
 from fairchild.web.pages.state_of_workers import at_work
@@ -51,4 +52,4 @@ def add_to(site: Site) -> None:
             raise Problem(422, "before must be the number of an entry")
         entries = site.fc.audit_entries(ENTRIES, int(text) if text else None)
         older = site.here(before=entries[-1].id) if len(entries) == ENTRIES else None
-        return Shown("audit.html", {"entries": entries, "older": older})
+        return Shown("audit.html", {"entries": entries, "changes": changes, "older": older})

@@ -61,7 +61,7 @@ def add_to(site: Site) -> None:
             "task.html",
             {
                 "name": name,
-                "known": known and {**known, "params": mask_defaults(known["params"])},
+                "known": known and {**known, "params": mask_defaults(known)},
                 "jobs": jobs,
                 **throughput(points, STEP, "24h", []),
                 "timings": timings,

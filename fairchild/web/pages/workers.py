@@ -11,6 +11,7 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.client.health import SKEWED_SECONDS, clock_ahead
+from fairchild.client.workers import WorkerInfo
 from fairchild.errors import UnknownWorker
 from fairchild.web import words
 from fairchild.web.pages import stacks
@@ -86,16 +87,17 @@ def add_to(site: Site) -> None:
         _add_control(site, name, did, door)
 
 
-def _add_control(site: Site, name: str, did: str, door: Callable[[UUID], object]) -> None:
+def _add_control(site: Site, name: str, did: str, door: Callable[[UUID], list[WorkerInfo]]) -> None:
     def view(id: str) -> Shown | AnyResponse:
         worker = _find(site, id)
         if name == "stop" and request.form.get("sure") != "1":
             return _ask_to_stop(site, worker)
         try:
-            door(worker["id"])
+            found = door(worker["id"])
         except UnknownWorker:
             raise Problem(409, f"this worker is {worker['shade'].word}; nothing was asked of it") from None
-        site.audit(f"workers:{name}", f"{worker['name']} {worker['id']}", 1)
+        was, now = {"state": worker["state"]}, {"state": found[0].state.value}
+        site.audit(f"workers:{name}", f"{worker['name']} {worker['id']}", 1, before=was, after=now)
         return site.done(f"worker-{did}", 1, "worker", among="workers", id=worker["id"])
 
     view.__name__ = f"page_worker_{name}"
