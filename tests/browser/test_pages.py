@@ -83,7 +83,8 @@ def test_the_console_is_silent_and_nothing_scrolls_sideways(browser: Browser, si
     assert wrong == []
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 320)])
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 def test_axe_finds_nothing(browser: Browser, site: Site, theme: Any, width: int) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
