@@ -47,6 +47,7 @@ def test_a_task_is_typed_in_the_dialog(browser: Browser, site: Site) -> None:
     with opened(browser) as (page, said):
         page.goto(site.to(""))
         page.get_by_role("link", name="Enqueue job").click()
+        page.wait_for_selector("#ask #task:focus")
         page.keyboard.type("shop.mail.send_email")
         page.keyboard.press("Enter")
         page.wait_for_selector("#ask #arg-to")
