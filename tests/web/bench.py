@@ -37,6 +37,7 @@ from fairchild.web.pages import site as pages
 from fairchild.worker import Worker
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.browser.shop import SLOW, fill, register
+from tests.support.eventually import eventually
 
 PAGES = [
     "", "?window=7d", "jobs", "jobs?q=state:failed", "jobs?q=state:completed", "jobs?q=task:bench.noop",
@@ -153,10 +154,11 @@ def _ui(url: str) -> Iterator[tuple[int, int]]:
     """`fairchild ui` as people run it: its port and its process."""
     port = _free_port()
     program = [sys.executable, "-m", "fairchild", "ui", "--port", str(port)]
-    with subprocess.Popen(program, env={**os.environ, "FAIRCHILD_DATABASE_URL": url}, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        server.stdout.readline()
+    with subprocess.Popen(
+        program, env={**os.environ, "FAIRCHILD_DATABASE_URL": url}, stderr=subprocess.DEVNULL
+    ) as server:
         try:
+            eventually(lambda: _answers(port), 30)
             yield port, server.pid
         finally:
             server.terminate()
@@ -223,6 +225,17 @@ def _tab(port: int, number: int, stop: threading.Event, answers: Counter[int]) -
         etag = answer.headers.get("ETag") or etag
         stop.wait(2.0)
     connection.close()
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("localhost", port, timeout=5)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def _free_port() -> int:
