@@ -20,7 +20,7 @@ PAGES = [
     "", "?window=7d", "jobs", "jobs?q=state:failed+tag:money", "jobs?q=task:none", "jobs?q=nonsense:", "jobs/{failed}",
     "jobs/{retrying}", "jobs/{running}", "jobs/{waiting}", "jobs/{done}", "jobs/{evil}", "workflows",
     "workflows/{flow}", "workflows/{flow}?path=1&dir=down", "workflows/{flow}?view=timeline",
-    "workflows/{flow}?view=list&group=root",
+    "workflows/{flow}?view=list&group=root", "workflows/{flow}?view=tasks", "workers?show=idle",
     "workflows/{broken}?group=root", "queues", "queues/money", "queues/exports", "workers", "tasks",
     "tasks/shop.mail.send_email", "new", "new?task=shop.billing.charge", "new?from={failed}", "errors",
     "errors/{error}", "workers/{worker}", "system", "audit", "api/docs", "schedules", "limits", "tenants",
