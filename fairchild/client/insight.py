@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from fairchild.client.settings import Setting, settings
-from fairchild.db import insight, marks, migrate, sample, shape, workflows
+from fairchild.db import flow_tasks, insight, marks, migrate, sample, shape, workflows
 from fairchild.db.connect import Link
+from fairchild.db.flow_tasks import MOST_RUNS, TaskRuns
 from fairchild.db.insight import ERRORS_READ, Coming, ErrorGroup, Menu, PastRun, Server, TableFacts, Trouble
 from fairchild.db.marks import Mark
 from fairchild.db.sample import Sampled
@@ -22,6 +23,7 @@ from fairchild.tasks import check_text
 
 __all__ = [
     "ERRORS_READ",
+    "MOST_RUNS",
     "Coming",
     "ErrorGroup",
     "Insight",
@@ -37,6 +39,7 @@ __all__ = [
     "Spread",
     "Step",
     "TableFacts",
+    "TaskRuns",
     "Trouble",
     "Wanted",
 ]
@@ -273,6 +276,15 @@ class Insight:
         """By group, of 10,000 jobs of a workflow at most: how long they ran, and when in this time they began."""
         found = self._client.ask(lambda link: shape.spread(link, workflow, since, until))
         return {str(key): each for key, each in found.items()}
+
+    def task_runs(self, workflow: UUID) -> dict[str, TaskRuns]:
+        """By task, how long completed jobs of a workflow ran, of ``MOST_RUNS`` at most."""
+        return self._client.ask(lambda link: flow_tasks.task_runs(link, workflow))
+
+    def group_of(self, id: UUID) -> str | None:
+        """The key in ``shape()`` of the group that a job of a workflow is in."""
+        found = self._client.ask(lambda link: shape.step(link, id))
+        return None if found is None else ROOT if found.group is None else str(found.group)
 
     def previous(self, root: Job) -> Job | None:
         """The root of the same task that ran before, if it is among some hundred workflows before this one."""

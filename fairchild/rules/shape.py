@@ -11,7 +11,7 @@ further down, with what lies before it as one node, "earlier".
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -81,6 +81,8 @@ class Shape:
     """The group that called a group."""
     inside: dict[str, str] = field(default_factory=dict)
     """The group that a group is drawn in: itself, or what it was folded into."""
+    tasks: list[Group] = field(default_factory=list)
+    """All jobs of each task as one, in the order in which the first of each can run."""
 
     @property
     def jobs(self) -> int:
@@ -120,6 +122,7 @@ def build(
     shown; ``start``: the level from which on they are.
     """
     by_key = {group.key: group for group in groups}
+    tasks = _by_task(by_key.values())
     known = [link for link in links if link[0] in by_key and link[1] in by_key]
     waits = {target for _, target, called in known if not called}
     pairs = dict.fromkeys((source, target) for source, target, called in known if not called or target not in waits)
@@ -145,7 +148,20 @@ def build(
     for source, target, called in known:
         if called and to[source] != to[target]:
             parents.setdefault(to[target], to[source])
-    return Shape(list(nodes.values()), drawn, parents, to)
+    return Shape(list(nodes.values()), drawn, parents, to, tasks)
+
+
+def _by_task(groups: Iterable[Group]) -> list[Group]:
+    """Each task's groups as one."""
+    tasks: dict[str, Group] = {}
+    for group in sorted(groups, key=lambda each: each.level):
+        found = tasks.get(group.task)
+        if found is None:
+            tasks[group.task] = replace(group, key=group.task, counts=dict(group.counts))
+        else:
+            found.take(group)
+            found.folded += 1
+    return list(tasks.values())
 
 
 def _fold(

@@ -37,6 +37,13 @@ def short_number(value: float | None) -> str:
     return number(value)
 
 
+def percent(share: float) -> str:
+    """``12 %``; what is not nothing, and not all, is never said to be."""
+    if 0 < share < 1:
+        return "<1 %"
+    return f"{min(int(share + 0.5), 99) if share < 100 else 100} %"
+
+
 def duration(seconds: float | timedelta | None) -> str:
     """``12 ms``, ``5.02 s``, ``3m 12s``, ``2d 4h``; nothing is longer than two units."""
     if seconds is None:

@@ -1,6 +1,6 @@
 """Take the pictures of the pages in ``docs/pictures`` again: ``make pictures``.
 
-They come from the same shop as the tests, so they never show what is not there.
+They come from the same shop as the tests, with a past from a fixed seed, so they never show what is not there.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from fairchild.embedded import TemporaryServer
 from fairchild.tasks import Registry
 from fairchild.worker import Worker
 from tests.browser.conftest import CHROMIUM, FLAGS, serve
-from tests.browser.shop import SLOW, fill, register
+from tests.browser.past import an_hour, half_done
+from tests.browser.shop import HELD, SLOW, fill, register
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 PICTURES: dict[str, tuple[str, Any, int, int]] = {
     "overview": ("", "light", 1280, 800),
     "jobs": ("jobs?q=tag:money+after:1d", "dark", 1280, 800),
     "job": ("jobs/{failed}", "light", 1280, 760),
-    "workflow": ("workflows/{flow}", "dark", 1280, 600),
+    "workflow": ("workflows/{half}", "dark", 1280, 640),
+    "tasks": ("workflows/{half}?view=tasks", "light", 1280, 560),
     "phone": ("", "light", 390, 780),
 }
 """By name: the page, the theme, the width and the height."""
@@ -36,8 +38,10 @@ def main() -> None:
         client = Fairchild(database.url, registry=Registry())
         client.install()
         register(client)
-        with Worker(client, ["default", "money", "media"], 4, name="web-1"), sync_playwright() as playwright:
-            site, server, thread = serve(client, fill(client, evil=False))
+        with Worker(client, ["default", "money", "media:2"], 4, name="web-1"), sync_playwright() as playwright:
+            an_hour(client)
+            jobs = fill(client, evil=False)
+            site, server, thread = serve(client, {**jobs, "half": half_done(client)})
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             for name, (path, theme, width, height) in PICTURES.items():
                 context = browser.new_context(color_scheme=theme, viewport={"width": width, "height": height})
@@ -48,6 +52,7 @@ def main() -> None:
                 _shrink(FOLDER / f"{name}.png")
             browser.close()
             SLOW.set()
+            HELD.set()
             server.close()
             thread.join(5)
         client.disconnect()

@@ -20,7 +20,7 @@ PAGES = [
     "", "?window=7d", "jobs", "jobs?q=state:failed+tag:money", "jobs?q=task:none", "jobs?q=nonsense:", "jobs/{failed}",
     "jobs/{retrying}", "jobs/{running}", "jobs/{waiting}", "jobs/{done}", "jobs/{evil}", "workflows",
     "workflows/{flow}", "workflows/{flow}?path=1&dir=down", "workflows/{flow}?view=timeline",
-    "workflows/{flow}?view=list&group=root",
+    "workflows/{flow}?view=list&group=root", "workflows/{flow}?view=tasks", "workers?show=idle",
     "workflows/{broken}?group=root", "queues", "queues/money", "queues/exports", "workers", "tasks",
     "tasks/shop.mail.send_email", "new", "new?task=shop.billing.charge", "new?from={failed}", "errors",
     "errors/{error}", "workers/{worker}", "system", "audit", "api/docs", "schedules", "limits", "tenants",
@@ -83,7 +83,8 @@ def test_the_console_is_silent_and_nothing_scrolls_sideways(browser: Browser, si
     assert wrong == []
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 320)])
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 def test_axe_finds_nothing(browser: Browser, site: Site, theme: Any, width: int) -> None:
     from axe_playwright_python.sync_playwright import Axe
 

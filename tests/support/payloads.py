@@ -17,6 +17,7 @@ from fairchild.db import lease, stacks
 from fairchild.db.stacks import Frame, ThreadStack
 
 CHUNK = 25
+VIEWS = ("graph", "timeline", "list", "tasks")
 RUN = "window.hit=1"
 OUT = ["", '">', "'>", "-->", "</title>", "</textarea>", "</script>", "</style>", "</pre>", "]]>", "</option></select>",
        "</svg>", '\\">', "`>", "</noscript>", "--!>"]  # fmt: skip
@@ -122,7 +123,7 @@ def fill(client: Fairchild, texts: list[str]) -> list[str]:
     client.wait([*failing, *working, *flows], timeout=120)
     return [
         *(f"jobs/{job.id}" for job in (*failing, *cancelled, *working)),
-        *(f"workflows/{job.id}?view={view}&group=root" for job in flows for view in ("graph", "timeline", "list")),
+        *(f"workflows/{job.id}?view={view}&group=root" for job in flows for view in VIEWS),
         *(f"workflows/{each.id}" for each in composed),
         *(f"errors/{job.refresh().errors[-1]['fingerprint']}" for job in failing),
         *(f"queues/{quote(named(each), safe='')}" for each in texts[::CHUNK]),
@@ -130,7 +131,7 @@ def fill(client: Fairchild, texts: list[str]) -> list[str]:
         *(f"workers/{each}" for each in sessions),
         *(f"new?from={job.id}" for job in failing[::CHUNK]),
         *(f"jobs?limit=100&q={query}" for query in ("", "state:failed", "state:cancelled", "state:completed")),
-        "", "workflows", "queues", "workers", "tasks", "errors", "audit", "system",
+        "", "workflows", "queues", "workers", "workers?show=stale", "tasks", "new", "errors", "audit", "system",
     ]  # fmt: skip
 
 

@@ -1,13 +1,13 @@
 """How long the server takes for each page among many jobs: ``make bench-web`` (ARGS="--jobs 10000000 --most 100").
 
 Every answer is made anew: nothing is kept from one request to the next. Then the page of a workflow of 100,000 jobs,
-what fifty open tabs cost in which nothing happens, and the weight of a first view. Exit 1 if one is past its limit.
+what fifty open tabs cost in which nothing happens, the weight of a first view, and, where there is a Chromium, how soon
+it is painted. Exit 1 if one is past its limit.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gzip
 import http.client
 import os
@@ -19,6 +19,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 
 from flask import Flask
 from flask.testing import FlaskClient
@@ -32,6 +35,7 @@ from fairchild.tasks import Registry
 from fairchild.web import create_blueprint
 from fairchild.web.pages import site as pages
 from fairchild.worker import Worker
+from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.browser.shop import SLOW, fill, register
 from tests.support.eventually import eventually
 
@@ -47,6 +51,11 @@ FLOW_JOBS = 99_998
 """With the job before and the one after them as many as one may call: 100,000."""
 FLOW_MOST = 150.0
 FIRST_MOST = 40 * 1024
+PAINT_MOST = 300.0
+PAINTED_PAGES = ["", "jobs", "jobs/{failed}", "workflows/{flow}"]
+PAINTED = """new Promise((done) => new PerformanceObserver((list) => {
+  for (const each of list.getEntriesByName("first-contentful-paint")) done(each.startTime);
+}).observe({ type: "paint", buffered: true }))"""
 TABS = ["/?_live=1", "/jobs?_live=1", "/queues?_live=1", "/workers?_live=1", "/workflows?_live=1"]
 TABS_MOST = 5.0
 TAB_SECONDS = 30.0
@@ -59,6 +68,7 @@ def main() -> int:
     parser.add_argument("--most", type=float, default=60.0, help="milliseconds that a page may take, p95")
     parser.add_argument("--times", type=int, default=30, help="requests of each page")
     parser.add_argument("--tabs", type=int, default=50, help="open tabs in which nothing happens")
+    parser.add_argument("--paints", type=int, default=9, help="fresh browsers that paint each of the pages")
     given = parser.parse_args()
     pages.LIVE_SECONDS = pages.SHELL_SECONDS = 0.0
     with TemporaryServer(durable=False) as database:
@@ -75,7 +85,9 @@ def main() -> int:
             slow = [path for path in PAGES if _measure(site, path.format(**names), given.times) > given.most]
             slow += _large_workflow(client, site, given.times)
             slow += _first_view(site)
-            slow += _idle_tabs(database.url, given.tabs)
+            painted = [each.format(**names) for each in PAINTED_PAGES]
+            slow += _first_paint(database.url, painted, given.paints) if given.paints else []
+            slow += _idle_tabs(database.url, given.tabs) if given.tabs else []
             SLOW.set()
         client.disconnect()
     print(f"past its limit: {', '.join(slow)}" if slow else "everything within its limit")
@@ -139,25 +151,62 @@ def _first_view(site: FlaskClient) -> list[str]:
     return ["the first view"] if weight > FIRST_MOST else []
 
 
-def _idle_tabs(url: str, tabs: int) -> list[str]:
-    """CPU of `fairchild ui` while tabs ask, each every two seconds, for what has not changed; once they have it."""
+@contextmanager
+def _ui(url: str) -> Iterator[tuple[int, int]]:
+    """`fairchild ui` as people run it: its port and its process."""
     port = _free_port()
     program = [sys.executable, "-m", "fairchild", "ui", "--port", str(port)]
-    with subprocess.Popen(program, env={**os.environ, "FAIRCHILD_DATABASE_URL": url}) as server:
-        eventually(lambda: _answers(port), 30)
+    with subprocess.Popen(
+        program, env={**os.environ, "FAIRCHILD_DATABASE_URL": url}, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+            eventually(lambda: _answers(port), 30)
+            yield port, server.pid
+        finally:
+            server.terminate()
+
+
+def _first_paint(url: str, paths: list[str], times: int) -> list[str]:
+    """When a browser without a cache has painted the first of a page, from the moment it was asked to go there."""
+    if CHROMIUM is None or find_spec("playwright") is None:
+        print("first contentful paint: not measured; it takes Chromium, and what `make browser` installs", flush=True)
+        return []
+    from playwright.sync_api import sync_playwright
+
+    slow = []
+    with _ui(url) as (port, _), sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for path in paths:
+            took = []
+            for _ in range(times + 1):
+                context = chromium.new_context(viewport={"width": 1440, "height": 900})
+                page = context.new_page()
+                page.goto(f"http://localhost:{port}/{path}", wait_until="load")
+                took.append(float(page.evaluate(PAINTED)))
+                context.close()
+            median, worst = statistics.median(took[1:]), max(took[1:])
+            print(f"first contentful paint: {median:5.0f} ms p50 {worst:6.0f} ms at most  /{path}", flush=True)
+            if median > PAINT_MOST:
+                slow.append(f"the first paint of /{path}")
+        chromium.close()
+    return slow
+
+
+def _idle_tabs(url: str, tabs: int) -> list[str]:
+    """CPU of `fairchild ui` while tabs ask, each every two seconds, for what has not changed; once they have it."""
+    with _ui(url) as (port, process):
         stop = threading.Event()
         answers: Counter[int] = Counter()
         threads = [threading.Thread(target=_tab, args=(port, n, stop, answers)) for n in range(tabs)]
         for each in threads:
             each.start()
         time.sleep(6)
-        before, own, since = cpu_seconds(server.pid), Counter(answers), time.monotonic()
+        before, own, since = cpu_seconds(process), Counter(answers), time.monotonic()
         time.sleep(TAB_SECONDS)
-        after, took = cpu_seconds(server.pid), time.monotonic() - since
+        after, took = cpu_seconds(process), time.monotonic() - since
         stop.set()
         for each in threads:
             each.join()
-        server.terminate()
     share = 100 * ((after or 0.0) - (before or 0.0)) / took
     said = ", ".join(f"{n} x {status}" for status, n in sorted((answers - own).items()))
     print(f"{tabs} idle tabs: {share:.1f} % of a core ({said} in {took:.0f} s)", flush=True)
@@ -181,10 +230,14 @@ def _tab(port: int, number: int, stop: threading.Event, answers: Counter[int]) -
 
 
 def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection("localhost", port)) as connection:
+    connection = http.client.HTTPConnection("localhost", port, timeout=5)
+    try:
         connection.request("GET", "/livez")
         return connection.getresponse().status == 200
-    return False
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def _free_port() -> int:

@@ -471,7 +471,8 @@ def test_a_workflow_is_a_graph_of_groups(app: App, site: FlaskClient, shop: dict
     assert any("shop.add: 3 jobs, 3 completed" in said for said in nodes.values())
     assert len([each for each in page.all("path") if each.attrs.get("class", "").startswith("e")]) == 2
     child = app.children(shop["flow"])[0]
-    assert site.get(f"/ops/workflows/{child.id}").location == f"/ops/workflows/{shop['flow'].id}"
+    place = app.client.insight.group_of(child.id)
+    assert site.get(f"/ops/workflows/{child.id}").location == f"/ops/workflows/{shop['flow'].id}?group={place}"
     key = next(key for key, said in nodes.items() if "shop.add" in said)
     drawn = read(site, f"workflows/{shop['flow'].id}?group={key}").all("tr", data_st="completed")
     assert len([each for each in drawn if each.attrs["id"].startswith("job-")]) == 3

@@ -223,6 +223,37 @@ def test_what_a_lost_worker_held_is_said_to_have_been_given_back(app: App, site:
     assert "its 3 jobs were given back" in read(site, "workers").said
 
 
+def test_workers_are_listed_by_what_they_do(app: App, site: FlaskClient, gate: threading.Event) -> None:
+    for name in ("busy", "bored", "held"):
+        app.work(name=name, queues=[name])
+    job = app.client.enqueue("hold", {}, queue="busy")
+    app.reaches(job, "running")
+    app.client.workers.pause("held")
+    lost = app.store.open_session()
+    (seen,) = [each for each in lease.watch(app.store.link) if each.id == lost]
+    assert lease.declare_dead(app.store.link, seen)
+
+    def under(tab: str) -> list[str]:
+        page = read(site, f"workers?show={tab}")
+        assert page.one("nav", aria_label="By what they do").said == "all 3 running 1 idle 1 paused 1 stale 1"
+        assert page.one("a", aria_current="true").said.split()[0] == tab
+        rows = [each.attrs["id"] for each in page.all("tr") if "id" in each.attrs]
+        names = {f"worker-{each['id']}": each["name"] for each in app.client.worker_sessions()}
+        return sorted(names[each] for each in rows)
+
+    assert under("running") == ["busy"]
+    assert under("idle") == ["bored"]
+    assert under("paused") == ["held"]
+    assert under("stale") == []
+    assert "it held none" in read(site, "workers?show=stale").said
+    assert "it held none" not in read(site, "workers?show=idle").said
+    assert under("all") == ["bored", "busy", "held"]
+    gate.set()
+    app.wait(job)
+    assert "No worker is running now" in read(site, "workers?show=running").said
+    assert read(site, "workers?show=nonsense").one("a", aria_current="true").said == "all 3"
+
+
 def test_a_clock_that_differs_is_said(app: App, site: FlaskClient) -> None:
     app.store.open_session()
     assert "not known" in card(read(site, "system"), "store")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
@@ -11,7 +12,7 @@ from flask.testing import FlaskClient
 from fairchild import Job, Record
 from fairchild.client import insight
 from fairchild.client.workflows import Workflow
-from fairchild.web.pages import flow_drawer
+from fairchild.web.pages import flow_drawer, workflows
 from tests.support.app import App
 from tests.web.pages_support import SAME_ORIGIN, Page
 
@@ -176,3 +177,61 @@ def test_what_was_folded_opens_in_the_graph(app: App, site: FlaskClient, monkeyp
     assert any("earlier groups" in name for name in keys(later))
     assert "chain3" in keys(later)
     assert len(keys(later)) <= 8
+
+
+def test_tasks_are_a_table_of_states_with_shares_and_times(app: App, site: FlaskClient, run: Job) -> None:
+    page = read(site, run, "?view=tasks")
+    heads = [each.said for each in page.all("th", scope="col")]
+    assert heads == ["Task", "Jobs", "Progress", "completed", "failed", "Mean run", "p50", "p95"]
+    table = {
+        each.said.split()[0]: each.said.split()
+        for each in page.all("tr")
+        if each.attrs.get("id", "").startswith("task-")
+    }
+    assert list(table) == ["night", "load", "sector", "add", "part"]
+    assert table["part"][:6] == ["part", "5", "4", "80", "%", "1"]
+    assert table["part"][6:8] == ["20", "%"]
+    assert table["load"][-1] in ("ms", "s")
+    links = [each.attrs["href"] for each in page.all("a") if "task%3Apart" in each.attrs["href"].replace(":", "%3A")]
+    assert [len(rows(Page(site.get(link).text))) for link in links] == [4, 1]
+
+
+def test_the_jobs_of_a_group_are_drawn_one_by_one(
+    app: App, site: FlaskClient, run: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = keys(read(site, run))["part"]
+    (link,) = [
+        each.attrs["href"] for each in read(site, run, f"?group={part}").all("a") if each.said == "Draw one by one"
+    ]
+    page = read(site, run, link)
+    nodes = [each for each in page.all("a") if each.attrs.get("data-node", "").startswith("job-")]
+    assert len(nodes) == 5
+    assert "9 nodes" in page.said
+    states = {each.attrs["href"].rpartition("/")[2]: each.attrs["data-s"] for each in nodes}
+    assert sorted(states.values()) == ["completed"] * 4 + ["failed"]
+    assert {id: app.get(UUID(id)).state for id in states} == states
+    edges = [(each.attrs["data-from"], each.attrs["data-to"]) for each in page.all("path") if "data-to" in each.attrs]
+    assert len([target for _, target in edges if target.startswith("job-")]) == 5
+    (back,) = [each.attrs["href"] for each in page.all("a") if each.said == "Draw as one"]
+    assert keys(read(site, run, back)) == keys(read(site, run))
+    marked = read(site, run, f"?open={part}&path=1").all("a", class_="crit")
+    assert len([each for each in marked if each.attrs["data-node"].startswith("job-")]) == 1
+    monkeypatch.setattr(workflows, "MOST_SINGLY", 3)
+    assert "+2 more" in read(site, run, f"?open={part}").said
+
+
+def test_what_was_opened_stays_open_when_another_is(site: FlaskClient, run: Job) -> None:
+    nodes = keys(read(site, run))
+    page = read(site, run, f"?open={nodes['part']}&open=none&group={nodes['part']}")
+    (link,) = [each.attrs["href"] for each in page.all("a") if each.said == "Draw as one"]
+    assert link == f"?open=none&group={nodes['part']}"
+    assert all("open=none" in each.attrs["href"] for each in page.all("a") if each.said in ("Timeline", "List"))
+
+
+def test_a_child_leads_to_its_place_in_the_graph(app: App, site: FlaskClient, run: Job) -> None:
+    part = keys(read(site, run))["part"]
+    (child, *_) = app.client.insight.group_jobs(run.id, part)
+    answer = site.get(f"/ops/workflows/{child.id}")
+    assert answer.location == f"/ops/workflows/{run.id}?group={part}"
+    assert read(site, run, f"?group={part}").one("a", data_node=part).attrs["aria-current"] == "true"
+    assert f"/ops/workflows/{child.id}" in Page(site.get(f"/ops/jobs/{child.id}").text).links()

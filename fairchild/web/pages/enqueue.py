@@ -21,6 +21,8 @@ from fairchild.web.forms import Form, form_of
 from fairchild.web.pages.job import find
 from fairchild.web.pages.site import Shown, Site
 
+MOST_OFFERED = 60
+"""Tasks to choose from without typing."""
 OPTIONS = ("queue", "priority", "run_at", "tenant", "tags")
 
 
@@ -99,12 +101,17 @@ def _form(
     if form is None and task is not None and not raw:
         form = form_of(task, args)
     typed = request.form.get("raw_args")
+    known = site.fc.known_tasks()
     return Shown(
         "new.html",
         {
             "name": name,
             "task": task,
-            "names": [each["name"] for each in site.fc.known_tasks()],
+            "names": [each["name"] for each in known],
+            "offered": [
+                {"name": each["name"], "said": (each["docstring"] or "").strip().partition("\n")[0]}
+                for each in known[:MOST_OFFERED]
+            ],
             "form": form,
             "raw": typed if typed is not None else json.dumps(args or {}, ensure_ascii=False, indent=2),
             "options": options,

@@ -155,6 +155,7 @@ def _retry_facts(found: Retriable, scope: Scope) -> list[tuple[str, str]]:
     if found.also:
         some = scope == "failed" and found.failed < found.all
         facts.append(("Cancelled because of them", ("up to " if some else "") + words.number(found.also)))
+    facts.append(("Finished results", "are kept: what has completed does not run again"))
     return facts
 
 

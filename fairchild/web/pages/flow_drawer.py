@@ -44,6 +44,7 @@ def drawer(site: Site, root: Job, shape: Shape, group: Group) -> dict[str, Any]:
         "failed": group.counts.get("failed", 0),
         "open": sum(n for name, n in group.counts.items() if name not in ("completed", "failed", "cancelled")),
         "open_here": _opening(site, group) if not single and group.key != ROOT else None,
+        "singly": _singly(site, group) if single and group.jobs > 1 else None,
         "runs": _bins(site.fc.insight.runs(root.id, group.key)) if single and group.jobs > 1 else None,
     }
 
@@ -65,7 +66,15 @@ def _opening(site: Site, group: Group) -> str:
         return site.here(**{"from": None}, group=None)
     if group.key == DEEPER:
         return site.here(**{"from": f"{group.level[0]}.{group.level[1]}"}, group=None)
-    return site.here(open=group.key, group=None)
+    return site.here(open=[*request.args.getlist("open"), group.key], group=None)
+
+
+def _singly(site: Site, group: Group) -> tuple[str, bool]:
+    """The address at which the jobs of a group are drawn one by one, or as one again, and whether they are."""
+    opened = request.args.getlist("open")
+    drawn = group.key in opened
+    others = [each for each in opened if each != group.key]
+    return site.here(open=others if drawn else [*others, group.key], view=None), drawn
 
 
 def _after() -> UUID | None:

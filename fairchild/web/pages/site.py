@@ -253,9 +253,9 @@ class Site:
 
     def here(self, **changed: Any) -> str:
         """The address at hand with other parameters; None takes one away."""
-        kept: dict[str, Any] = {name: value for name, value in request.args.items() if name not in _PASSING}
+        kept: dict[str, Any] = {name: values for name, values in request.args.lists() if name not in _PASSING}
         kept.update(changed)
-        query = urlencode({name: value for name, value in kept.items() if value is not None})
+        query = urlencode({name: value for name, value in kept.items() if value is not None}, doseq=True)
         return f"?{query}" if query else quote(request.script_root + request.path)
 
     def now(self) -> datetime:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -23,6 +24,8 @@ from fairchild.web.problems import Problem
 MOST_JOBS = 50
 MOST_OVER = 50
 MOST_TASKS = 200
+TABS = ("all", "running", "idle", "paused", "stale")
+"""What the list can be narrowed to; stale are those of which nothing is heard."""
 
 
 class Shade(NamedTuple):
@@ -50,11 +53,18 @@ def add_to(site: Site) -> None:
         parts = Parts(site.fc)
         found = [_row(site, each) for each in parts.rows("rows", site.fc.worker_sessions)]
         live = [each for each in found if each["state"] in (*AT_WORK, "lost")]
+        over = [each for each in found if each not in live]
+        shown = request.args.get("show", "")
+        shown = shown if shown in TABS else "all"
+        if shown != "all":
+            live, over = [[each for each in some if each["tab"] == shown] for some in (live, over)]
         return Shown(
             "workers.html",
             {
                 "workers": live,
-                "over": [each for each in found if each not in live][:MOST_OVER],
+                "over": over[:MOST_OVER],
+                "shown": shown,
+                "tabs": _tabs(site, found, shown),
                 "mixed": mixed_versions(found, site.now()),
                 "late": parts.late,
             },
@@ -104,6 +114,31 @@ def _add_control(site: Site, name: str, did: str, door: Callable[[UUID], list[Wo
     site.page(f"/workers/<id>/{name}", "workers:control", methods=("POST",))(view)
 
 
+def _tab(worker: Mapping[str, Any]) -> str:
+    """The tab that a worker is under besides all; none if it has stopped."""
+    state = worker["state"]
+    if state in ("lost", "dead"):
+        return "stale"
+    if state in ("running", "draining"):
+        return "running" if worker["running"] else "idle"
+    return "paused" if state == "paused" else ""
+
+
+def _tabs(site: Site, found: Iterable[Mapping[str, Any]], shown: str) -> list[dict[str, Any]]:
+    """The tabs: how many are under each, and where it is."""
+    counts = Counter(each["tab"] for each in found)
+    counts["all"] = sum(each["state"] not in ("stopped", "dead") for each in found)
+    return [
+        {
+            "name": name,
+            "count": counts[name],
+            "href": site.here(show=None if name == "all" else name),
+            "here": name == shown,
+        }
+        for name in TABS
+    ]
+
+
 def _find(site: Site, id: str) -> dict[str, Any]:
     try:
         wanted = UUID(id)
@@ -124,6 +159,7 @@ def _row(site: Site, worker: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **worker,
         "shade": _SHADES.get(worker["state"], Shade(worker["state"], "waiting")),
+        "tab": _tab(worker),
         "rss": vitals.get("rss"),
         "cpu": vitals.get("cpu"),
         "trouble": error,

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from fairchild.client.insight import Step
+from fairchild.client.insight import Spread, Step
 from fairchild.errors import TookTooLong
 from fairchild.job import Job
-from fairchild.rules.shape import ROOT, Group, Shape
+from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape
 from fairchild.web import words
 from fairchild.web.pages import flow_actions, flow_list
 from fairchild.web.pages.flow_drawer import drawer
 from fairchild.web.pages.flow_graph import draw
+from fairchild.web.pages.flow_singles import on_way, split
+from fairchild.web.pages.flow_tasks import of_tasks
 from fairchild.web.pages.flow_timeline import Timeline, compare
 from fairchild.web.pages.job import find
 from fairchild.web.pages.site import Shown, Site
 
-VIEWS = ("graph", "timeline", "list")
+VIEWS = ("graph", "timeline", "list", "tasks")
 SLOWEST = 50
 MOST_OPEN = 20
+MOST_SINGLY = 24
+"""Jobs of a group that are drawn one by one; the others stay one node."""
 
 
 def add_to(site: Site) -> None:
@@ -33,7 +38,7 @@ def add_to(site: Site) -> None:
     def page_workflow(id: str) -> Shown | AnyResponse:
         job = find(site, id)
         if job.parent_id is not None and job.workflow_id is not None and job.workflow_id != job.id:
-            return redirect(site.url("workflow", id=job.workflow_id), 302)
+            return redirect(site.url("workflow", id=job.workflow_id, group=site.fc.insight.group_of(job.id)), 302)
         return Shown("workflow.html", _shown(site, job))
 
     flow_actions.add_to(site)
@@ -45,16 +50,19 @@ def _shown(site: Site, root: Job) -> dict[str, Any]:
     shape = site.fc.insight.shape(root, opened=opened, start=_level())
     asked = request.args.get("view", "")
     view = asked if asked in VIEWS else "graph"
-    chosen = shape.find(request.args.get("group"))
+    group = request.args.get("group", "")
+    chosen = shape.find(shape.inside.get(group, group))
     counts = shape.counts
     ended = sum(counts.get(state, 0) for state in ("completed", "failed", "cancelled"))
     now = site.now()
     line = Timeline(shape, now)
     spread = (
-        site.fc.insight.spread(root.id, line.start, line.end) if view != "list" and shape.jobs > 1 and ended else {}
+        site.fc.insight.spread(root.id, line.start, line.end)
+        if view in ("graph", "timeline") and shape.jobs > 1 and ended
+        else {}
     )
     marked = view == "timeline" or request.args.get("path") == "1"
-    steps, slow = _way(site, root, shape) if marked and view != "list" else ([], False)
+    steps, slow = _way(site, root, shape) if marked and view in ("graph", "timeline") else ([], False)
     way = list(dict.fromkeys(shape.inside.get(step.group, step.group) for step in steps))
     return {
         "root": root,
@@ -67,7 +75,7 @@ def _shown(site: Site, root: Job) -> dict[str, Any]:
         "share": ended / max(shape.jobs, 1),
         "eta": _eta(shape, ended, now),
         "live": any(not group.ended for group in shape.groups),
-        "drawn": draw(shape, spread, way, down=request.args.get("dir") == "down") if view == "graph" else None,
+        "drawn": _drawn(site, root, shape, spread, way, steps, opened) if view == "graph" else None,
         "line": line,
         "spans": line.of_groups(shape, spread, way) if view == "timeline" else [],
         "jobs": line.of_jobs(site.fc.insight.slowest(root.id, chosen.key, SLOWEST))
@@ -77,12 +85,34 @@ def _shown(site: Site, root: Job) -> dict[str, Any]:
         "slow": slow,
         "before": compare(site, root, shape, spread, line) if view == "timeline" else None,
         "tree": _tree(shape),
+        "tasks": of_tasks(site, root, shape) if view == "tasks" else None,
         "chosen": chosen,
         "drawer": drawer(site, root, shape, chosen) if chosen is not None else None,
         "failed": counts.get("failed", 0),
         "cancelled": counts.get("cancelled", 0),
         "open": shape.jobs - ended,
     }
+
+
+def _drawn(
+    site: Site,
+    root: Job,
+    shape: Shape,
+    spread: Mapping[str, Spread],
+    way: Collection[str],
+    steps: Collection[Step],
+    opened: Collection[str],
+) -> dict[str, Any]:
+    """The drawing, with the jobs of opened groups one by one as far as there is room for them."""
+    singles: dict[str, list[Job]] = {}
+    room = MOST_NODES - len(shape.groups)
+    for group in shape.groups:
+        most = min(MOST_SINGLY, room)
+        if group.key in opened and group.folded == 1 and group.jobs > 1 and most > 0:
+            singles[group.key] = site.fc.insight.group_jobs(root.id, group.key, most)
+            room -= len(singles[group.key])
+    down = request.args.get("dir") == "down"
+    return draw(split(shape, singles), spread, on_way(way, steps, singles), singles, down=down)
 
 
 def _level() -> tuple[int, int] | None:

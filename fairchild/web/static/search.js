@@ -1,4 +1,4 @@
-// Completion of the filter: keys, then what is there for them. Chips are links; Backspace in the empty field goes to them.
+// Completion of the filter: keys, then what is there for them. Chips are links; Backspace in the empty field goes to the last that was typed.
 import { combobox } from "./combo.js";
 
 const input = document.getElementById("filter"), box = document.getElementById("filter-list");
@@ -20,7 +20,7 @@ if (input && box) {
   });
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Backspace" || input.value) return;
-    [...input.form.querySelectorAll(".chip a")].at(-1)?.focus();
+    [...input.form.querySelectorAll(".chip:not(.added) a")].at(-1)?.focus();
   });
   for (const link of document.querySelectorAll("[data-begin]")) link.addEventListener("click", () => {
     input.value = link.dataset.begin;
