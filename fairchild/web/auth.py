@@ -328,7 +328,7 @@ class Gate:
 def request_id() -> str:
     """What the request at hand is called in the audit log: as its ``X-Request-ID`` says, if that is plain and short."""
     given = request.headers.get("X-Request-ID", "")
-    made: str = _of_this_request("id", lambda: given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
+    made: str = of_this_request("id", lambda: given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
     return made
 
 

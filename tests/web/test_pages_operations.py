@@ -345,7 +345,7 @@ def test_the_system_tells_of_the_store_and_of_settings_without_secrets(
     monkeypatch.setenv("FAIRCHILD_DEFAULT_TIMEOUT", "60")
     page = read(site, "system")
     assert "1 job" in card(page, "store").partition("Last prune")[2]
-    assert "Schema version 0009" in card(page, "store")
+    assert "Schema version 0010" in card(page, "store")
     settings = {each.said.split()[0]: each.said for each in page.all("tr") if each.said.startswith(("url", "pool_"))}
     assert settings["url"].endswith("argument")
     assert settings["pool_size"] == "pool_size 10 default"

@@ -95,7 +95,7 @@ def test_what_is_pending_comes_first_and_three_banners_are_enough(
     app.store.open_session()
     app.store.sql("UPDATE {sessions} SET started_at = now() - interval '1 hour', queues = ARRAY['other']")
     monkeypatch.setattr(overview, "OPEN_TOO_LONG", timedelta(0))
-    monkeypatch.setattr(Fairchild, "pending_migrations", lambda self: ["0009"])
+    monkeypatch.setattr(Fairchild, "pending_migrations", lambda self: ["0010"])
     with psycopg.connect(app.url) as other:
         other.execute("CREATE TEMP TABLE x ()")
         found = banners(read(site))
@@ -110,7 +110,7 @@ def test_pending_migrations_are_looked_for_in_the_time_and_on_the_connections_of
     with app.client.reading_within(5.0):
         assert app.client.pending_migrations() == []
         app.store.sql("UPDATE fairchild_alembic_version SET version_num = '0008'")
-        assert app.client.pending_migrations() == ["0009"]
+        assert app.client.pending_migrations() == ["0010"]
 
 
 def test_two_versions_are_worth_a_word_when_a_deploy_would_be_over() -> None:
