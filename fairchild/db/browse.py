@@ -106,7 +106,7 @@ SELECT tenant, state, count(*) FROM (
   UNION ALL (SELECT tenant, 'running' FROM {claims} LIMIT %(most)s::int)
   UNION ALL (SELECT tenant, 'scheduled' FROM {due} LIMIT %(most)s::int)
   UNION ALL (SELECT j.tenant, 'waiting' FROM (SELECT job_id FROM {waiting} LIMIT %(most)s::int) w
-               JOIN {jobs} j ON j.id = w.job_id)) live
+              CROSS JOIN LATERAL (SELECT tenant FROM {jobs} WHERE id = w.job_id OFFSET 0) j)) live
  GROUP BY tenant, state""",
 )
 

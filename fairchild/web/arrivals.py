@@ -81,6 +81,11 @@ class Arrived(socket.socket):
         finally:
             self.settimeout(before)
 
+    def shutdown(self, how: int, /) -> None:
+        """Left to ``close()``, which says it too: a server does both after each answer."""
+        if self._goes_on:
+            super().shutdown(how)
+
     def close(self) -> None:
         if self.unread is None or self.fileno() < 0:
             super().close()
@@ -111,6 +116,7 @@ class Arrivals(socket.socket):
         self._unread: deque[socket.socket] = deque()
         self._leaving: dict[socket.socket, float] = {}
         self._bytes = 0
+        self._name = listener.getsockname()
         listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener.fileno(), selectors.EVENT_READ)
@@ -128,7 +134,7 @@ class Arrivals(socket.socket):
         return self._listener.family
 
     def getsockname(self) -> Any:
-        return self._listener.getsockname()
+        return self._name
 
     def getpeername(self) -> Any:
         return self._listener.getpeername()

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Flask
 
+from fairchild import clock
 from fairchild.client import Fairchild
 from fairchild.errors import ConfigError
 from fairchild.web import create_blueprint
@@ -82,8 +83,21 @@ def _by_gunicorn(app: Flask, host: str, port: int, threads: int) -> None:
 
 
 def _hear_first(worker: Any) -> None:
-    """The listeners of gunicorn's worker give it connections with a request."""
+    """The listeners of gunicorn's worker give it connections with a request.
+
+    It tells its parent that it lives each second, and not three times for each request.
+    """
     worker.sockets = [Arrivals(each).start() for each in worker.sockets]
+    notify, told = worker.notify, 0.0
+
+    def seldom() -> None:
+        nonlocal told
+        now = clock.now()
+        if now - told >= 1.0:
+            told = now
+            notify()
+
+    worker.notify = seldom
 
 
 def _by_waitress(app: Flask, host: str, port: int, threads: int) -> None:
