@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fairchild import Fairchild
 from fairchild.context import CurrentJob
-from fairchild.web import create_blueprint
+from fairchild.web import create_blueprint, polling
 from tests.support.app import App
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
@@ -47,8 +47,9 @@ def operations() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def places(app: App) -> dict[str, list[Any]]:
+def places(app: App, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What there is, by the name under which requests speak of it: jobs in several states, a workflow, a worker."""
+    monkeypatch.setattr(polling, "WAIT_SECONDS", 0.05)
 
     @app.task(name="shop.add")
     def add(a: int, b: int = 2) -> int:
