@@ -23,7 +23,7 @@ CONNECT_SECONDS = 2
 """To connect, for whoever has a deadline; less is taken as this."""
 FAMILY_SECONDS = 30.0
 """For a workflow of any size that is cancelled or retried, in transactions of thousands of jobs."""
-LOCK_SECONDS = 2.0
+LOCK_SECONDS = 1.0
 """For a lock that somebody else holds."""
 
 

@@ -358,21 +358,31 @@ def _one_job(api: Api) -> None:
         body_optional=True,
         refusals=(404, 409),
         answer=named("Job"),
+        also={202: shapes.CHANGED},
     )
     def cancel_job(id: str, body: dict[str, Any]) -> Any:
         """Cancel a job and its descendants; one that runs is asked to stop.
+
+        Of the first job of a workflow for about a second; 202 with ``more``: ask again for the rest.
 
         ``running`` and ``children`` can only be true: neither of that can be left out.
         """
         for name, sentence in WITH_IT.items():
             if not body.get(name, True):
                 raise invalid([(f"$.{name}", f"must be true or left out: {sentence}; nothing was changed")])
-        job = existing(id)
+        job, reason = existing(id), body.get("reason", "cancelled")
+        ended = Problem(409, f"job {job.id} has ended: it is {job.state}")
+        if job.parent_id is None:
+            flow = fc.workflows.get(job.id)
+            answer = _changed(api, flow, "jobs:cancel", lambda done: flow.cancel_within(ACTION_SECONDS, reason, done))
+            if job.ended and not answer[0]["changed"]:
+                raise ended
+            return answer if answer[1] == 202 else gate.show(job.refresh())
         if job.ended:
-            raise Problem(409, f"job {job.id} has ended: it is {job.state}")
-        changed = fc.cancel(job, body.get("reason", "cancelled"))
+            raise ended
+        reached = fc.cancel(job, reason)
         was, now = state_of(job), job.refresh()
-        api.note("jobs:cancel", job.id, len(changed), before=was, after=state_of(now))
+        api.note("jobs:cancel", job.id, len(reached), before=was, after=state_of(now))
         return gate.show(now)
 
     @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409), answer=named("Job"))
@@ -659,7 +669,9 @@ def _workflows(api: Api) -> None:
         """Cancel what has not ended in a workflow, for about a second; 202 with ``more``: ask again for the rest."""
         workflow = existing(id)
         reason = body.get("reason", "cancelled")
-        return changed(workflow, "cancel", lambda done: workflow.cancel_within(ACTION_SECONDS, reason, done))
+        return _changed(
+            api, workflow, "workflows:cancel", lambda done: workflow.cancel_within(ACTION_SECONDS, reason, done)
+        )
 
     @api.add(
         "POST",
@@ -681,30 +693,31 @@ def _workflows(api: Api) -> None:
         found = workflow.retriable()
         scope: Scope = body.get("scope") or ("all" if found.whole else "failed")
         before = moment_of(body["before"]) if "before" in body else found.at
-        answer, status = changed(
-            workflow, "retry", lambda done: workflow.retry_within(ACTION_SECONDS, scope, before, done)
+        answer, status = _changed(
+            api, workflow, "workflows:retry", lambda done: workflow.retry_within(ACTION_SECONDS, scope, before, done)
         )
         return {**answer, "scope": scope, "before": before}, status
 
-    def changed(
-        workflow: Workflow, action: str, run: Callable[[Callable[[int], None]], bool]
-    ) -> tuple[dict[str, Any], int]:
-        """As much as a request may do; it is noted even if it is broken off."""
-        done: list[int] = []
-        was = after_of(fc, workflow.id)
-        try:
-            over = run(done.append)
-        except UsageError as error:
-            if action == "cancel":
-                raise
-            if not sum(done):
-                raise Problem(409, str(error)) from None
-            over = False
-        finally:
-            if sum(done):
-                now = after_of(fc, workflow.id)
-                api.note(f"workflows:{action}", workflow.id, sum(done), before=was, after=now)
-        return {"id": str(workflow.id), "changed": sum(done), "more": not over}, 200 if over else 202
+
+def _changed(
+    api: Api, workflow: Workflow, action: str, run: Callable[[Callable[[int], None]], bool]
+) -> tuple[dict[str, Any], int]:
+    """As much as a request may do; it is noted even if it is broken off."""
+    done: list[int] = []
+    was = after_of(api.fc, workflow.id)
+    try:
+        over = run(done.append)
+    except UsageError as error:
+        if action.endswith("cancel"):
+            raise
+        if not sum(done):
+            raise Problem(409, str(error)) from None
+        over = False
+    finally:
+        if sum(done):
+            now = after_of(api.fc, workflow.id)
+            api.note(action, workflow.id, sum(done), before=was, after=now)
+    return {"id": str(workflow.id), "changed": sum(done), "more": not over}, 200 if over else 202
 
 
 def _since(text: str | None) -> UUID:

@@ -21,8 +21,8 @@ from fairchild.web.shapes import MAPPING
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
-READ_SECONDS = 2.0
-WRITE_SECONDS = 5.0
+READ_SECONDS = WRITE_SECONDS = 1.5
+"""With deadline.GRACE_SECONDS two seconds, the most that a request holds one of its host's threads."""
 MAX_LIMIT = 200
 Schema = dict[str, Any]
 View = Callable[..., Any]

@@ -35,7 +35,7 @@ from fairchild.tasks import Registry
 from fairchild.web import create_blueprint
 from fairchild.web.pages import site as pages
 from fairchild.worker import Worker
-from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.browser.conftest import CHROMIUM
 from tests.browser.shop import SLOW, fill, register
 from tests.support.eventually import eventually
 
@@ -53,9 +53,6 @@ FLOW_MOST = 150.0
 FIRST_MOST = 40 * 1024
 PAINT_MOST = 300.0
 PAINTED_PAGES = ["", "jobs", "jobs/{failed}", "workflows/{flow}"]
-PAINTED = """new Promise((done) => new PerformanceObserver((list) => {
-  for (const each of list.getEntriesByName("first-contentful-paint")) done(each.startTime);
-}).observe({ type: "paint", buffered: true }))"""
 TABS = ["/?_live=1", "/jobs?_live=1", "/queues?_live=1", "/workers?_live=1", "/workflows?_live=1"]
 TABS_MOST = 5.0
 TAB_SECONDS = 30.0
@@ -174,24 +171,16 @@ def _first_paint(url: str, paths: list[str], times: int) -> list[str]:
     if CHROMIUM is None or find_spec("playwright") is None:
         print("first contentful paint: not measured; it takes Chromium, and what `make browser` installs", flush=True)
         return []
-    from playwright.sync_api import sync_playwright
+    from tests.browser.paint import first_paints
 
     slow = []
-    with _ui(url) as (port, _), sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with _ui(url) as (port, _):
         for path in paths:
-            took = []
-            for _ in range(times + 1):
-                context = chromium.new_context(viewport={"width": 1440, "height": 900})
-                page = context.new_page()
-                page.goto(f"http://localhost:{port}/{path}", wait_until="load")
-                took.append(float(page.evaluate(PAINTED)))
-                context.close()
-            median, worst = statistics.median(took[1:]), max(took[1:])
+            took = first_paints(f"http://localhost:{port}/{path}", times)
+            median, worst = statistics.median(took), max(took)
             print(f"first contentful paint: {median:5.0f} ms p50 {worst:6.0f} ms at most  /{path}", flush=True)
             if median > PAINT_MOST:
                 slow.append(f"the first paint of /{path}")
-        chromium.close()
     return slow
 
 

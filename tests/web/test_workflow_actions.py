@@ -205,3 +205,19 @@ def test_the_api_says_that_there_is_more_and_how_to_go_on(app: App, site: FlaskC
     assert states(flow) == {"available": 1, "waiting": 9}
     assert site.post(f"{at}/retry", json={"scope": "some"}).status_code == 422
     eventually(lambda: app.store.violations() == [])
+
+
+def test_the_first_job_of_a_workflow_is_cancelled_as_the_workflow_is(
+    app: App, site: FlaskClient, flow: Workflow
+) -> None:
+    at = f"/ops/jobs/{flow.id}/cancel"
+    asked = send(site, f"jobs/{flow.id}/cancel", sure="1")
+    assert (asked.status_code, asked.location) == (307, f"/ops/workflows/{flow.id}/cancel")
+    asked = 0
+    while (answer := site.post(at.replace("jobs", "api/jobs"), json={"reason": "too late"})).status_code == 202:
+        assert (answer.json or {})["more"] is True
+        asked += 1
+    assert asked > 2
+    assert (answer.json or {})["detail"].endswith("it is cancelled") or (answer.json or {})["state"] == "cancelled"
+    assert {job.reason for job in flow.jobs()} == {"too late"}
+    assert sum(number for _, number in audited(app)) == 10

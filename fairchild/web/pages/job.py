@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from flask import Response, request
+from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.job import Job, JobState
@@ -95,6 +95,9 @@ def add_to(site: Site) -> None:
             raise Problem(409, f"this job is {job.state} already; nothing was changed")
         if request.form.get("sure") != "1":
             return _ask(site, "cancel", job)
+        if job.parent_id is None and sum(site.fc.workflows.get(job.id).counts.values()) > 1:
+            # With as many others as there may be: they are cancelled in portions, and named before.
+            return redirect(site.url("workflow_cancel", id=job.id), 307)
         cancelled = site.fc.cancel(job, "cancelled by hand")
         site.audit("jobs:cancel", str(job.id), len(cancelled), before=state_of(job), after=after_of(site.fc, job.id))
         return site.done("cancelled", len(cancelled), "job", id=job.id)
