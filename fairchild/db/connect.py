@@ -203,7 +203,7 @@ class Link:
         try:
             self.statements += 1
             limits = f"SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"
-            psycopg.Cursor(self.connection).execute(f"BEGIN; {limits}".encode())
+            psycopg.Cursor(self.connection).execute(f"BEGIN; {limits}".encode(), prepare=False)
             yield
             if not given.reads and self.rows(_HAS_WRITTEN)[0][0]:
                 self.committing = given.sent = True

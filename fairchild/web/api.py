@@ -45,7 +45,7 @@ from fairchild.web.shapes import MAX_AGE, named
 MAX_BULK = 10_000
 WHAT_HOLDS = "nothing but the time is got around"
 AWAY = {"database": "it cannot be reached", "schema": "its tables are not those of this release"}
-STACKS_SECONDS = 1.5
+STACKS_SECONDS = 1.2
 """That a request waits for a worker, which holds a thread of the host."""
 TO_COME = ("schedules", "limits")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

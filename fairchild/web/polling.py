@@ -11,7 +11,7 @@ from fairchild.web.auth import VIEW
 from fairchild.web.operations import Api, Schema, invalid
 from fairchild.web.shapes import ID, NAME
 
-WAIT_SECONDS = 1.5
+WAIT_SECONDS = 1.2
 WAITERS = 2
 """Of a process, since each holds a thread of the host. Others are told what there is at once."""
 QUERY: dict[str, Schema] = {
@@ -28,7 +28,7 @@ def add_to(api: Api) -> None:
 
     @api.add("GET", "/api/events", VIEW, query=QUERY, answer=shapes.EVENTS)
     def poll_events(query: dict[str, Any]) -> Any:
-        """What has happened since the ``after`` of the answer before; if nothing has, waits up to 1.5 seconds for it.
+        """What has happened since the ``after`` of the answer before; if nothing has, waits up to 1.2 seconds for it.
 
         Without ``after`` it only says where to begin. ``resync``: look at what is of interest anew. ``retry``: for how
         many seconds not to ask again.

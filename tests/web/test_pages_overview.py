@@ -109,7 +109,7 @@ def test_pending_migrations_are_looked_for_in_the_time_and_on_the_connections_of
     monkeypatch.setattr("fairchild.db.migrate._connection", None)
     with app.client.reading_within(5.0):
         assert app.client.pending_migrations() == []
-        app.store.sql("UPDATE fairchild_alembic_version SET version_num = '0008'")
+        app.store.sql("UPDATE fairchild_alembic_version SET version_num = '0009'")
         assert app.client.pending_migrations() == ["0010"]
 
 

@@ -109,7 +109,7 @@ def _form(
             "task": task,
             "names": [each["name"] for each in known],
             "offered": [
-                {"name": each["name"], "said": (each["docstring"] or "").strip().partition("\n")[0]}
+                {"name": each["name"], "said": (each.get("docstring") or "").strip().partition("\n")[0]}
                 for each in known[:MOST_OFFERED]
             ],
             "form": form,
