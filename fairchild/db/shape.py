@@ -16,6 +16,7 @@ from fairchild.db.statement import Sql
 MOST_GROUPS = 5000
 _PENDING = "pending"
 MOST_SPREAD = 10_000
+LOOKED_AT = 25_000
 PARTS = 24
 
 # A job that was made without a group is grouped by its depth and task.
@@ -132,17 +133,17 @@ SELECT extract(epoch FROM j.ended_at - j.attempted_at)::float8 FROM {{jobs}} j
  WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND {GROUP_KEY.format("j")} = %(group)s::bigint
    AND j.state = 'completed' AND j.attempted_at IS NOT NULL LIMIT %(limit)s""",
 )
-# How long the jobs of each group ran, and when, of at most so many jobs of the workflow: (group, how many, p50, p95,
-# and for each of 24 parts of the time between two moments how many began in it). A page.
+# How long the jobs of each group ran, and when, of at most so many jobs of the workflow, found among the first of it:
+# (group, how many, p50, p95, and for each of 24 parts of the time between two moments how many began in it). A page.
 SPREAD = Sql(
     "shape_spread",
     f"""
 WITH seen AS MATERIALIZED (
   SELECT {GROUP_KEY.format("j")} AS key, j.state, extract(epoch FROM j.ended_at - j.attempted_at)::float8 AS run,
          j.attempted_at
-    FROM {{jobs}} j
-   WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND j.attempted_at IS NOT NULL
-     AND j.state <> 'pending' LIMIT {MOST_SPREAD}),
+    FROM (SELECT group_key, task, depth, state, attempted_at, ended_at FROM {{jobs}}
+           WHERE workflow_id = %(id)s::uuid AND parent_id IS NOT NULL LIMIT {LOOKED_AT}) j
+   WHERE j.attempted_at IS NOT NULL AND j.state <> 'pending' LIMIT {MOST_SPREAD}),
 parts AS (
   SELECT key, array_agg(ARRAY[part, n] ORDER BY part) AS density FROM (
     SELECT key, count(*)::int AS n,

@@ -129,6 +129,7 @@ def _large_workflow(client: Fairchild, site: FlaskClient, times: int) -> list[st
             for n in range(FLOW_JOBS)
         ]
         _ = flow.call("shop.exports.total", {"some": prices[:1000]}, queue="nobody")
+    client.wait([first.job_id], timeout=120)  # with it, all of them become available
     with client.database.link() as link:
         link.script("VACUUM ANALYZE")
     path = f"workflows/{flow.id}"
