@@ -149,7 +149,7 @@ def test_f115_a_read_that_takes_too_long_is_broken_off(app: App, site: FlaskClie
     app.store.sql("ROLLBACK")
     assert answer.status_code == 503
     assert "too long" in answer.text
-    assert took > LOCK_SECONDS - 0.1
+    assert LOCK_SECONDS - 0.1 < took < 2
     assert site.get("/ops/api/stats").status_code == 200
 
 
