@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
@@ -332,8 +333,7 @@ class Overview:
             last = self.ask(lambda link: event_log.listen(link, client.listener))
             return {"events": [], "after": str(event_log.Place(last, int(time.time()))), "resync": True}
         while True:
-            here = place
-            rows, place = self.ask(lambda link, here=here: here.read(link, time.time(), _MOST_EVENTS))  # type: ignore[misc]
+            rows, place = self.ask(partial(place.read, now=time.time(), most=_MOST_EVENTS))
             found = list(_numbered(client, rows, place.low, wanted))
             if found or clock.now() + _LOOK_AGAIN > end:
                 return {"events": found, "after": str(place), "resync": False}
