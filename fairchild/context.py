@@ -104,6 +104,8 @@ class CurrentJob(Job):
     _process: int = field(default_factory=os.getpid, repr=False)
     _claim: UUID | None = field(default=None, repr=False)
     _notes: Notes | None = field(default=None, repr=False)
+    _on_notice: Callable[[], None] | None = field(default=None, repr=False)
+    """Called before ``check()`` raises."""
     _cursor: Any = field(default=_UNREAD, repr=False)
     _room: int | None = field(default=None, repr=False)
     """Up to how many children nobody needs to look whether the workflow is full."""
@@ -150,9 +152,14 @@ class CurrentJob(Job):
         Long tasks call this between steps. What it raises is an ``Interrupt``, which ``except Exception`` lets pass.
         """
         if self._signal is not None:
-            raise self._signal()
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise AttemptTimedOut(f"job {self.id} ran past its timeout of {self.timeout} s")
+            error = self._signal()
+        elif self._deadline is not None and time.monotonic() >= self._deadline:
+            error = AttemptTimedOut(f"job {self.id} ran past its timeout of {self.timeout} s")
+        else:
+            return
+        if self._on_notice is not None:
+            self._on_notice()
+        raise error
 
     def _refuse_fork(self, what: str) -> None:
         if os.getpid() != self._process:

@@ -704,13 +704,18 @@ def _still_there(connection: psycopg.Connection[Any]) -> None:
         connection.pgconn.consume_input()  # the server's last words; then, at the end of them, this raises
 
 
+def _is_spoiled(error: BaseException) -> bool:
+    """Whether nothing more can succeed on the connection that failed so."""
+    return getattr(error, "sqlstate", None) in _SPOILED
+
+
 @contextmanager
 def _spoiled_closed(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Close a connection of the pool on which nothing can succeed any more, so that nobody is given it again."""
     try:
         yield
     except psycopg.Error as error:
-        if error.sqlstate in _SPOILED:
+        if _is_spoiled(error):
             connection.close()
         raise
 
@@ -789,18 +794,25 @@ def translate(error: psycopg.Error) -> StoreError:
 
 
 def retrying(
-    step: Callable[[], T], *, tries: int = 5, first_delay: float = 0.05, possible: Callable[[], bool] = lambda: True
+    step: Callable[[], T],
+    *,
+    tries: int = 5,
+    first_delay: float = 0.05,
+    possible: Callable[[Exception], bool] = lambda _: True,
 ) -> T:
     """Run ``step``, which may be repeated, until it succeeds or fails for good; full jitter between tries.
 
-    ``possible``: asked after a failure, whether another try can succeed at all.
+    ``possible``: asked with what failed, whether another try can succeed at all. Where this thread has a deadline, a
+    try that would come close to it is not made: what the last one met says more than that the time is over.
     """
-    delay = first_delay
+    delay, given = first_delay, current.get()
     for left in range(tries - 1, -1, -1):
         try:
             return step()
         except (StoreError, psycopg.Error) as error:
-            if left == 0 or not is_transient(error) or not possible():
+            if left == 0 or not is_transient(error) or not possible(error):
+                raise
+            if given is not None and given.left < 2 * delay:
                 raise
         time.sleep(random.uniform(0, delay))
         delay *= 3
@@ -811,4 +823,4 @@ def again(link: Link, step: Callable[[], T]) -> T:
     """Run a transaction of ours, again if it met a deadlock. What is part of the caller's is the caller's to repeat."""
     if not (link.owned and link.idle):
         return step()
-    return retrying(step, possible=lambda: not link.connection.closed)
+    return retrying(step, possible=lambda error: not (link.connection.closed or _is_spoiled(error)))

@@ -61,6 +61,8 @@ MAX_TRACEBACK = 32_000
 ASK_AGAIN_SECONDS = 1.0
 WRITE_SECONDS = 30.0
 """How long a step tries to keep its value while the database is away."""
+NOTICED_SECONDS = 1.0
+"""What a task gets to unwind after ``job.check()`` has told it to end, before it is interrupted from outside."""
 FAILURES = ("error", "timeout", "invalid_args", "upstream_failed")
 """Kinds of errors that are grouped by a fingerprint."""
 _OUR_FILES = (__file__,)
@@ -138,7 +140,8 @@ class Attempt:
         self._watch: Watch | None = None
         self._stop_coroutine: Callable[[], None] | None = None
         self.interrupted_at: float | None = None
-        """When an interrupt was raised in it first."""
+        """When an interrupt was raised in it first, or it learnt by itself that it must end."""
+        self._noticed_at: float | None = None
         self.stuck = False
         self._module = ""
         """Of the task, if it runs here."""
@@ -181,6 +184,8 @@ class Attempt:
             if self._thread is None:
                 return False
             interrupt = self._interrupt_now(now)
+            if self._noticed_at is not None and now < self._noticed_at + NOTICED_SECONDS:
+                interrupt = None
             if interrupt is not None:
                 self.interrupted_at = self.interrupted_at or now
                 if self._stop_coroutine is not None:
@@ -199,6 +204,16 @@ class Attempt:
             message = f"job {self.claimed.job_id} ran past its timeout of {self.claimed.timeout} s"
             return _speaking(AttemptTimedOut, message)
         return None
+
+    def _notice(self) -> None:
+        """The task has learnt from ``check()`` that it must end: its handlers are left alone for a moment."""
+        with _gate:
+            if self._noticed_at is None:
+                self._noticed_at = time.monotonic()
+                self.interrupted_at = self.interrupted_at or self._noticed_at
+                here = threading.get_ident()
+                if self._thread == here:
+                    _raise_in(here, None)  # one that is on its way would arrive in their midst
 
     def _shield(self) -> None:
         """From here on no interrupt arrives: the task is over. One that is on its way is taken back."""
@@ -497,6 +512,7 @@ class Attempt:
             _unit=self._open_unit,
             _claim=claimed.claim_id,
             _notes=self.notes,
+            _on_notice=self._notice,
         )
         if self._deadline is not None:
             job.set_deadline(self._deadline)

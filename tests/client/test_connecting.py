@@ -13,12 +13,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from fairchild import Fairchild, NoResult, Registry, Task, get_fairchild
 from fairchild.db import connect
-from fairchild.db.connect import Link, again
+from fairchild.db.connect import Link, again, retrying
+from fairchild.db.deadline import within
 from fairchild.db.statement import Sql
-from fairchild.errors import ConfigError, DatabaseUnavailable, NotConnected, SchemaError, StoreError
+from fairchild.errors import ConfigError, DatabaseUnavailable, NotConnected, SchemaError, StoreError, WritesRefused
 from fairchild.testing import databases
 from tests.support.app import App
 from tests.support.eventually import eventually
@@ -308,3 +310,25 @@ def test_a_transaction_is_not_tried_again_on_a_connection_that_is_lost(app: App)
     with pytest.raises(StoreError), app.client.database.link() as link:
         again(link, lambda: lost(link))
     assert tries == [1]
+
+
+def test_what_a_connection_that_only_reads_refuses_is_not_asked_of_it_again(app: App) -> None:
+    tries: list[int] = []
+
+    def write(link: Link) -> None:
+        tries.append(1)
+        link.rows(Sql("write", "CREATE TABLE refused ()"))
+
+    only_reads = Fairchild(make_conninfo(app.url, options="-c default_transaction_read_only=on"))
+    with only_reads, pytest.raises(WritesRefused), only_reads.database.link() as link:
+        again(link, lambda: write(link))
+    assert tries == [1]
+
+
+def test_where_time_is_short_the_last_failure_is_told_and_not_that_the_time_is_over() -> None:
+    def busy() -> None:
+        raise psycopg.errors.DeadlockDetected
+
+    with within(0.3) as deadline, pytest.raises(psycopg.errors.DeadlockDetected):
+        retrying(busy, tries=1000)
+    assert deadline.left > 0

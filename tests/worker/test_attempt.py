@@ -6,6 +6,7 @@ import contextvars
 import json
 import logging
 import threading
+import time
 from typing import Any
 from uuid import UUID
 
@@ -292,6 +293,43 @@ def test_check_raises_when_the_time_is_up_and_time_left_is_never_negative(app: A
     assert (done.state, done.reason, done.attempt) == ("failed", "timeout", 2)
     assert [entry["kind"] for entry in done.errors] == ["timeout", "timeout"]
     assert left == [0.0, 0.0]
+
+
+def test_what_unwinds_after_check_is_not_interrupted_in_its_midst(app: App) -> None:
+    cleaned: list[str] = []
+
+    @app.task(timeout=0.02, max_attempts=1)
+    def careful(job: CurrentJob) -> None:
+        try:
+            while True:
+                job.check()
+        finally:
+            began = time.monotonic()
+            while time.monotonic() < began + 0.2:  # Python code, in which an interrupt would be raised at once
+                pass
+            cleaned.append("done")
+
+    jobs = [careful.enqueue() for _ in range(10)]
+    app.work(concurrency=10)
+
+    assert {job.reason for job in app.wait(*jobs)} == {"timeout"}
+    assert cleaned == ["done"] * 10
+
+
+def test_who_goes_on_after_check_is_interrupted_from_outside(app: App) -> None:
+    @app.task(timeout=0.02, max_attempts=1)
+    def stubborn(job: CurrentJob) -> None:
+        try:
+            while True:
+                job.check()
+        except BaseException:  # noqa: BLE001
+            while True:
+                pass
+
+    app.work()
+    (done,) = app.wait(stubborn.enqueue())
+
+    assert (done.state, done.reason) == ("failed", "timeout")
 
 
 def test_an_interrupt_is_not_eaten_by_a_tasks_own_handlers(app: App) -> None:
