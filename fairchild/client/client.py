@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from fairchild import codec, context, failpoints
+from fairchild import clock, codec, context, failpoints
 from fairchild.client import health
 from fairchild.client.hooks import H, Hooks
 from fairchild.client.insight import Insight
@@ -27,9 +27,9 @@ from fairchild.client.workers import Workers
 from fairchild.client.workflows import Block, Workflows
 from fairchild.client.xcom import SharedValues
 from fairchild.config import Config, Limits
-from fairchild.db import browse, control, journal, marks, migrate, notes, prune, redactions, search, workflows
+from fairchild.db import browse, cancel, control, journal, marks, migrate, notes, prune, redactions, search, workflows
 from fairchild.db.connect import Database, Link, caller_errors, caller_link, is_reply_lost, retrying, within
-from fairchild.db.deadline import FAMILY_SECONDS, current, longer
+from fairchild.db.deadline import current
 from fairchild.db.enqueue import Inserted, insert_jobs, insert_stream, insert_workflow
 from fairchild.db.health import oldest_available
 from fairchild.db.resolve import until_known, was_inserted
@@ -46,6 +46,7 @@ from fairchild.errors import (
     ResultTimeout,
     StateError,
     StoreError,
+    TookTooLong,
     UnknownJob,
     UsageError,
     WouldDeadlock,
@@ -909,11 +910,33 @@ class Fairchild(Overview):
         """
         check_text("reason", reason)
         ids = self._selected(jobs)
-        longer(FAMILY_SECONDS)
         with self.database.link() as link:
-            cancelled, asked = control.cancel(link, ids, reason)
+            cancelled, asked = cancel.cancel(link, ids, reason)
         self.jobs_ended()
         return [*cancelled, *asked]
+
+    def cancel_within(self, seconds: float, ids: list[UUID], reason: str, done: Callable[[list[UUID]], None]) -> bool:
+        """Cancel jobs and what they have called for about ``seconds``, a portion at a time; whether all have been.
+
+        ``done`` is told of the jobs that each portion has reached, so that it is known if this is broken off. The rest
+        is cancelled by whoever repeats this, or by the workers.
+        """
+        check_text("reason", reason)
+        end, reached = clock.now() + seconds, False
+        try:
+            with self.database.link() as link:
+                for cancelled, asked in cancel.cancel_portions(link, ids, reason, cancel.SMALL_PORTION):
+                    done([*cancelled, *asked])
+                    if cancelled or asked:
+                        self.jobs_ended()
+                        reached = True
+                    if reached and clock.now() >= end:
+                        return False
+        except TookTooLong:
+            if not reached:
+                raise
+            return False
+        return True
 
     def cancel_one(self, id: UUID, reason: str) -> Job:
         """Cancel one job and read it again."""

@@ -11,11 +11,10 @@ from uuid import UUID
 
 from fairchild import clock, context
 from fairchild.client.graph import parse_graph
-from fairchild.db import control, portions, shape
+from fairchild.db import cancel, control, portions, shape
 from fairchild.db import workflows as store
 from fairchild.db.census import too_many
 from fairchild.db.connect import Link
-from fairchild.db.deadline import FAMILY_SECONDS, longer
 from fairchild.db.portions import Retriable, Scope
 from fairchild.errors import UnknownJob, UsageError
 from fairchild.future import Future
@@ -123,13 +122,12 @@ class Workflow:
     def cancel(self, reason: str = "cancelled") -> int:
         """Cancel what has not ended, from the root down, and ask running jobs to stop; how many jobs that reached.
 
-        Safe to repeat. Done in transactions of some thousand jobs: if it is broken off, repeat it.
+        Safe to repeat. Done in transactions of some thousand jobs: if it is broken off, the workers go on with it.
         """
         check_text("reason", reason)
         reached = 0
-        longer(FAMILY_SECONDS)
         with self._client.database.link() as link:
-            for cancelled, asked in control.cancel_pages(link, [self.id], reason):
+            for cancelled, asked in cancel.cancel_portions(link, [self.id], reason):
                 reached += len(cancelled) + len(asked)
                 self._client.jobs_ended()
         return reached
@@ -140,7 +138,6 @@ class Workflow:
         Jobs that were cancelled for another reason stay so, unless the whole was cancelled or nothing has failed. The
         ids of the jobs that the failure began with. Raises UsageError while such jobs cannot run again.
         """
-        longer(FAMILY_SECONDS)
         with self._client.database.link() as link:
             reopened = control.retry_workflow(link, self.id)
         self._client.wake_workers()
@@ -156,10 +153,10 @@ class Workflow:
     def cancel_within(self, seconds: float, reason: str, done: Callable[[int], None]) -> bool:
         """Cancel for about ``seconds``, a portion at a time; whether all have been. Repeat it until they have.
 
-        ``done`` is told how many jobs each portion has reached, so that it is known if this is broken off.
+        ``done`` is told how many jobs each portion has reached, so that it is known if this is broken off. What nobody
+        repeats, the workers end.
         """
-        check_text("reason", reason)
-        return self._for(seconds, lambda link: portions.cancel_portions(link, self.id, reason), done)
+        return self._client.cancel_within(seconds, [self.id], reason, lambda reached: done(len(reached)))
 
     def retry_within(self, seconds: float, scope: Scope, before: datetime, done: Callable[[int], None]) -> bool:
         """Run again for about ``seconds`` what ended badly before then, as ``cancel_within``.

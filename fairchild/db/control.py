@@ -1,9 +1,4 @@
-"""Cancelling, retrying, and running ahead of time, by hand.
-
-Cancelling deletes the row that says where the job is (``due``, ``waiting`` or ``ready``): who deletes it owns the job,
-so a claim and a cancellation can never both have it. A running job has its claim marked; its worker hears of it at
-once, and the job ends as its task decides: it may still complete or fail, but is not tried again and calls nothing.
-A family is cancelled from the top down, in pages, so that one of a million jobs does not hold locks for long.
+"""Retrying, moving, and running ahead of time, by hand.
 
 A retry reopens what the failure had ended and counts all of it anew, under the locks of the waiting jobs it touches.
 
@@ -16,78 +11,22 @@ broken off is done again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any, TypeVar
 from uuid import UUID
 
-from fairchild.db import wake
+from fairchild.db import cancel, wake
+from fairchild.db.cancel import without
 from fairchild.db.connect import Link, again
 from fairchild.db.enqueue import NOTIFY
 from fairchild.db.events import tell
 from fairchild.db.finish import Applied, Ended, finish
-from fairchild.db.settle import LOCK_WAITING, end_jobs, recount, settle
+from fairchild.db.settle import LOCK_WAITING, recount, settle
 from fairchild.db.statement import Sql
 from fairchild.errors import StateError
 
-T = TypeVar("T")
-
-PAGE = 10_000
-"""Jobs that one transaction cancels; in a large family up to eight times as many."""
 BATCH = 1000
-_ROUNDS = 5
 
-# Jobs and their descendants that have not ended and were not asked to stop: a page, level by level. The first walks the
-# tree, the second is for roots and reads their workflows as they lie. Index fairchild_jobs_by_workflow.
-_PAGE = """
-SELECT t.id FROM tree t LEFT JOIN {claims} c ON c.job_id = t.id
- WHERE t.state = 'pending' AND c.cancel_reason IS NULL ORDER BY t.depth, t.id LIMIT %(most)s::bigint"""
-FAMILY = Sql(
-    "family",
-    """
-WITH RECURSIVE tree AS (
-  SELECT id, workflow_id, state, depth FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])
-  UNION
-  SELECT j.id, j.workflow_id, j.state, j.depth FROM tree t
-    JOIN {jobs} j ON j.workflow_id = t.workflow_id AND j.parent_id = t.id WHERE j.parent_id IS NOT NULL)"""
-    + _PAGE,
-)
-WHOLE = Sql(
-    "whole",
-    """
-WITH tree AS (
-  SELECT id, state, depth FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])
-  UNION ALL
-  SELECT id, state, depth FROM {jobs} WHERE workflow_id = ANY(%(ids)s::uuid[]) AND parent_id IS NOT NULL)"""
-    + _PAGE,
-)
-ROOTS = Sql("roots", "SELECT id FROM {jobs} WHERE id = ANY(%(ids)s::uuid[]) AND workflow_id = id")
-
-# The order is that in which a job moves: what is seen in none of them has been claimed or has moved on.
-LEAVE_DUE = Sql("leave_due", "DELETE FROM {due} WHERE job_id = ANY(%(ids)s::uuid[]) RETURNING job_id")
-LEAVE_WAITING = Sql(
-    "leave_waiting",
-    """
-WITH locked AS MATERIALIZED (
-  SELECT job_id FROM {waiting} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE)
-DELETE FROM {waiting} WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id""",
-)
-# Reads the lanes of these jobs from end to end: an index of ready by job would cost every job to make this fast. The
-# test for the ids is written so that it stays a hashed look-up per row: as a plain IN it became a nested loop, which
-# took minutes for 10,000 jobs among 300,000.
-LEAVE_READY = Sql(
-    "leave_ready",
-    """
-WITH lanes AS MATERIALIZED (
-  SELECT DISTINCT queue, priority FROM {jobs} WHERE id = ANY(%(ids)s::uuid[])),
-found AS MATERIALIZED (
-  SELECT r.tid FROM lanes l CROSS JOIN LATERAL (
-    SELECT ctid AS tid, job_id FROM {ready} WHERE queue = l.queue AND priority = l.priority OFFSET 0) r
-   WHERE (r.job_id IN (SELECT unnest(%(ids)s::uuid[]))) IS TRUE),
-locked AS MATERIALIZED (
-  SELECT ctid AS tid FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM found)) FOR UPDATE SKIP LOCKED)
-DELETE FROM {ready} WHERE ctid = ANY(ARRAY(SELECT tid FROM locked)) RETURNING job_id""",
-)
 # Somebody who does not want to wait. As PROMOTE_DUE, of named jobs: fairchild_due_pkey. The row of a job says when it
 # was due; nobody else changes that row while the job has no place.
 RUN_NOW = Sql(
@@ -160,19 +99,6 @@ placed AS (
   RETURNING job_id),"""
     + _MOVED,
 )
-ASK_RUNNING = Sql(
-    "ask_running",
-    """
-WITH locked AS MATERIALIZED (
-  SELECT job_id FROM {claims} WHERE job_id = ANY(%(ids)s::uuid[]) ORDER BY job_id FOR UPDATE),
-asked AS (
-  UPDATE {claims} SET cancel_reason = coalesce(cancel_reason, %(reason)s)
-   WHERE job_id = ANY(ARRAY(SELECT job_id FROM locked)) RETURNING job_id),
-told AS (
-  SELECT pg_notify(%(channel)s, %(beat)s) FROM (SELECT count(*) AS n FROM asked) c WHERE c.n > 0)
-SELECT job_id FROM asked WHERE (SELECT count(*) FROM told) >= 0""",
-)
-
 # Somebody has edited an ended job and tried it again as another. Primary key.
 LINK_RETRY = Sql(
     "link_retry",
@@ -360,75 +286,6 @@ def finish_and_delete(link: Link, ended: Ended) -> Applied:
     return applied
 
 
-def cancel(link: Link, ids: Iterable[UUID], reason: str) -> tuple[list[UUID], list[UUID]]:
-    """Cancel jobs and their descendants: (jobs ended as cancelled, running jobs that were asked to stop).
-
-    Jobs that had ended already are in neither list.
-    """
-    cancelled: list[UUID] = []
-    asked: list[UUID] = []
-    for done, running in cancel_pages(link, ids, reason):
-        cancelled.extend(done)
-        asked.extend(running)
-    return cancelled, asked
-
-
-def cancel_pages(link: Link, ids: Iterable[UUID], reason: str) -> Iterator[tuple[list[UUID], list[UUID]]]:
-    """The same, page by page, from the top of each family down; what has been done is done if it is broken off.
-
-    A page is a transaction. It goes on until nothing is left, also of what running jobs call meanwhile: one that was
-    asked to stop leaves no children, nor does any of a workflow whose root was cancelled. So roots come first.
-    """
-    given = list(ids)
-    # Also those that were asked before are named as such, if they were named; the pages are of those that were not.
-    running = again(link, lambda: _ask_running(link, given, reason))
-    if running:
-        yield [], running
-    roots = [row[0] for row in link.rows(ROOTS, {"ids": given})]
-    still = _without(roots, running)
-    for start in range(0, len(still), PAGE):
-        yield again(link, lambda start=start: cancel_page(link, still[start : start + PAGE], reason))  # type: ignore[misc]
-    for statement, starts in ((WHOLE, roots), (FAMILY, _without(given, roots))):
-        idle, size = 0, PAGE
-        while starts and idle < _ROUNDS:
-            page = [row[0] for row in link.rows(statement, {"ids": starts, "most": size})]
-            if not page:
-                break
-            if len(page) == size:  # a page is looked for among all of the family, so a large family has large pages
-                size = min(2 * size, 8 * PAGE)
-            # Locks are taken as workers take them: claims first.
-            done, running = again(link, lambda page=page: cancel_page(link, page, reason))  # type: ignore[misc]
-            idle = 0 if done or running else idle + 1  # those that were in no place are between two, or others' to end
-            yield done, running
-
-
-def cancel_page(link: Link, ids: list[UUID], reason: str) -> tuple[list[UUID], list[UUID]]:
-    """Cancel what can be found: (cancelled, asked to stop)."""
-    with link.atomic():
-        running = _ask_running(link, ids, reason)
-        rest = _without(ids, running)
-        taken: list[UUID] = []
-        for statement in (LEAVE_DUE, LEAVE_WAITING, LEAVE_READY):
-            taken.extend(row[0] for row in link.rows(statement, {"ids": _without(rest, taken)}))
-        cancelled, marked = end_jobs(link, [_cancelled(job_id, reason) for job_id in sorted(taken)])
-        settle(link, marked)
-    return cancelled, running
-
-
-def _ask_running(link: Link, ids: list[UUID], reason: str) -> list[UUID]:
-    told = {"channel": wake.channel(link.schema), "beat": wake.BEAT}
-    return [row[0] for row in link.rows(ASK_RUNNING, {"ids": ids, "reason": reason, **told})]
-
-
-def _without(ids: list[UUID], others: list[UUID]) -> list[UUID]:
-    out = set(others)
-    return [job_id for job_id in ids if job_id not in out]
-
-
-def _cancelled(job_id: UUID, reason: str) -> dict[str, Any]:
-    return {"job_id": job_id, "state": "cancelled", "reason": reason, "kept": False, "result": None, "error": None}
-
-
 def run_now(link: Link, ids: Iterable[UUID]) -> list[UUID]:
     """Make scheduled jobs, also those that are to be tried again, available: those of ``ids`` that were, in order.
 
@@ -466,7 +323,7 @@ def _move(link: Link, ids: list[UUID], queue: str | None, priority: int | None) 
         for statement in (MOVE_DUE, MOVE_READY):  # in the order in which a job moves
             found += [
                 row[0]
-                for row in link.rows(statement, {"ids": _without(ids, found), "queue": queue, "priority": priority})
+                for row in link.rows(statement, {"ids": without(ids, found), "queue": queue, "priority": priority})
             ]
         if found:
             link.rows(NOTIFY, {"channel": wake.channel(link.schema), "gated": False, "gate": 0})
@@ -490,7 +347,7 @@ def retry(link: Link, ids: Iterable[UUID]) -> list[UUID]:
     roots = [row[0] for row in link.rows(COMPOSED, {"ids": wanted})]
     for root in roots:  # there is no function to run again, only what it waits for
         retry_workflow(link, root)
-    others = _without(wanted, roots)
+    others = without(wanted, roots)
     return [*roots, *(again(link, lambda: reopen(link, others)) if others else ())]
 
 
@@ -545,12 +402,13 @@ def reopen(link: Link, ids: list[UUID], keep: AbstractSet[UUID] = frozenset(), r
                 f"job {busy[0]} would run anew while jobs that it called before still run; nothing was retried. "
                 "Wait for them to end"
             )
-        link.rows(LOCK_JOBS, {"ids": _without(everything, waiting)})
+        link.rows(LOCK_JOBS, {"ids": without(everything, waiting)})
         forgotten = link.rows(FORGET, {"ids": anew})
         if forgotten:
             link.rows(BEGIN_ANEW, {"ids": [row[0] for row in forgotten], "seqs": [row[1] for row in forgotten]})
         reopened = [row[0] for row in link.rows(REOPEN, {"ids": everything, "ran": list(ran)})]
         link.rows(AMEND, {"ids": anew})
+        cancel.forget(link, reopened)
         downstream = [row[0] for row in link.rows(WAITING_FOR, {"ids": reopened})]
         counted = {row[0] for row in link.rows(COUNT_UP, {"ids": reopened})}
         settle(link, recount(link, list({*everything, *downstream} - counted)))
@@ -565,7 +423,7 @@ def _cancelled_with(link: Link, ids: list[UUID]) -> list[UUID]:
     while edge:
         edge = [row[0] for row in link.rows(CANCELLED_WITH, {"ids": edge}) if row[0] not in found]
         found.update(dict.fromkeys(edge))
-    return _without(list(found), ids)
+    return without(list(found), ids)
 
 
 def _ended_because_of(link: Link, ids: list[UUID], room: int | None = None) -> dict[UUID, bool]:

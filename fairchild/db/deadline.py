@@ -21,8 +21,6 @@ GRACE_SECONDS = 0.5
 """That a server gets beyond the deadline to say that it has broken something off."""
 CONNECT_SECONDS = 2
 """To connect, for whoever has a deadline; less is taken as this."""
-FAMILY_SECONDS = 30.0
-"""For a workflow of any size that is cancelled or retried, in transactions of thousands of jobs."""
 LOCK_SECONDS = 1.0
 """For a lock that somebody else holds."""
 
@@ -58,13 +56,6 @@ def within(seconds: float) -> Iterator[Deadline]:
         yield made
     finally:
         current.reset(before)
-
-
-def longer(seconds: float) -> None:
-    """Let what is being done, if it has a deadline at all, go on for so long from now."""
-    given = current.get()
-    if given is not None and given.left < seconds:
-        given.seconds, given.until = seconds, clock.now() + seconds
 
 
 class OutOfTime(psycopg.OperationalError):

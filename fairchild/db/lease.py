@@ -126,7 +126,7 @@ LEFT_BEHIND = Sql(
     """
 SELECT EXISTS (SELECT FROM {claims} c LEFT JOIN {sessions} s ON s.id = c.session
                 WHERE s.id IS NULL OR s.state IN ('dead', 'stopped')),
-       EXISTS (SELECT FROM {waiting})""",
+       EXISTS (SELECT FROM {waiting}), EXISTS (SELECT FROM {cancellations})""",
 )
 
 # Any worker that has seen some. Claims of sessions that are dead, stopped or gone; a batch at a time.
@@ -265,10 +265,12 @@ def watch(link: Link) -> list[Watched]:
     return [Watched(*row) for row in link.rows(WATCH)]
 
 
-def left_behind(link: Link) -> tuple[bool, bool]:
-    """Whether claims are held by sessions that are over, and whether any job waits for others."""
-    orphans, waiting = link.rows(LEFT_BEHIND)[0]
-    return orphans, waiting
+def left_behind(link: Link) -> tuple[bool, bool, bool]:
+    """Whether claims are held by sessions that are over, whether any job waits for others, and any is being cancelled
+    with all that it has called.
+    """
+    orphans, waiting, cancelled = link.rows(LEFT_BEHIND)[0]
+    return orphans, waiting, cancelled
 
 
 def declare_dead(link: Link, seen: Watched) -> bool:

@@ -1,10 +1,7 @@
-"""Cancelling and retrying a whole workflow in portions: each is a transaction that takes a fraction of a second.
+"""Retrying a whole workflow in portions: each is a transaction that takes a fraction of a second.
 
 For who may not take longer than a second or two at a time, such as a request. What has been done is done, so that going
 on is doing it again: each asks the tables what is left.
-
-Cancelled are the root first, since its workflow calls nothing any more then, and of each depth those that wait for
-others before those others: so that ending one does not end all that wait for it in the same transaction.
 
 Reopened are, as ``control.retry_workflow`` does, what the failure began with and, along with each, some of what was
 cancelled because of it. The rest of that is what needs nothing any more that ended badly; it comes after.
@@ -18,7 +15,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from fairchild.db.connect import Link, again
-from fairchild.db.control import ENDS, cancel_page, reopen
+from fairchild.db.control import ENDS, reopen
 from fairchild.db.statement import Sql
 
 Scope = Literal["failed", "all"]
@@ -28,14 +25,6 @@ ROOM = 1500
 _LOOK = 20_000
 _ROUNDS = 3
 
-# Who cancels a workflow, once a request. Index fairchild_jobs_by_workflow; the order is that of the module's docstring.
-LEFT = Sql(
-    "left_to_cancel",
-    """
-SELECT j.id FROM {jobs} j LEFT JOIN {claims} c ON c.job_id = j.id
- WHERE j.workflow_id = %(id)s::uuid AND j.parent_id IS NOT NULL AND j.state = 'pending' AND c.cancel_reason IS NULL
- ORDER BY j.depth, j.rank DESC NULLS LAST, j.id DESC LIMIT %(most)s::bigint""",
-)
 # Who retries one. Children of a parent that runs anew are not theirs to retry: it calls its tasks again.
 _OURS = """
  FROM ends e LEFT JOIN ends p ON p.id = e.parent_id LEFT JOIN {jobs} q ON q.id = e.parent_id
@@ -96,26 +85,6 @@ def count_retriable(link: Link, root: UUID) -> Retriable:
     """What a retry would run again."""
     failed, every, any_failed, is_root, also, at = link.rows(COUNTS, {"id": root})[0]
     return Retriable(failed, every, is_root or not any_failed, also, at)
-
-
-def cancel_portions(link: Link, root: UUID, reason: str) -> Iterator[int]:
-    """Cancel what has not ended; how many each portion has cancelled or asked to stop.
-
-    Comes to its end when nothing is left but what others are moving or ending.
-    """
-
-    def cancelled(portion: list[UUID]) -> int:
-        done, running = again(link, lambda: cancel_page(link, portion, reason))
-        return len(done) + len(running)
-
-    yield cancelled([root])
-    idle = 0
-    while idle < _ROUNDS and (found := [row[0] for row in link.rows(LEFT, {"id": root, "most": _LOOK})]):
-        reached = 0
-        for start in range(0, len(found), PORTION):
-            reached += (done := cancelled(found[start : start + PORTION]))
-            yield done
-        idle = 0 if reached else idle + 1
 
 
 def retry_portions(link: Link, root: UUID, scope: Scope, before: datetime) -> Iterator[int]:

@@ -38,6 +38,7 @@ NAMES = {
     "muted": "fairchild_muted",
     "marks": "fairchild_marks",
     "redactions": "fairchild_redactions",
+    "cancellations": "fairchild_cancellations",
     "view": "fairchild_jobs",
 }
 

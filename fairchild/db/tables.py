@@ -399,6 +399,14 @@ redactions = sa.Table(
     sa.Column("path", sa.Text, primary_key=True, comment="the dotted path of an argument that nobody is shown"),
 )
 
+cancellations = sa.Table(
+    "fairchild_cancellations",
+    metadata,
+    sa.Column("job_id", _uuid, primary_key=True, comment="who was cancelled, while what it has called still is being"),
+    sa.Column("reason", sa.Text, nullable=False),
+    _now("asked_at"),  # when somebody last took it up
+)
+
 # Storage parameters of the churned tables. They and those in ``info`` are set by the migrations: SQLAlchemy's own
 # postgresql_with came with 2.1, and 2.0 refuses a table that has it.
 EAGERLY_VACUUMED = (ready, claims, due)

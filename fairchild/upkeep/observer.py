@@ -5,17 +5,19 @@ looks that succeeded. An outage of the database is no look, and a paused observe
 between two looks every stopwatch starts again, since those who could not beat meanwhile are not dead.
 
 Between looks it keeps the waiting jobs moving: it ends those that a dead worker had marked, and counts again where a
-count may be wrong. What one part of a look fails of does not keep the others from being done.
+count may be wrong; and it goes on with cancellations of large families that nobody ends. What one part of a look fails
+of does not keep the others from being done.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from uuid import UUID
 
 from fairchild import clock, failpoints
-from fairchild.db import events, history, journal, lease, settle, xcom
+from fairchild.db import cancel, events, history, journal, lease, settle, xcom
 from fairchild.db.connect import Link
 from fairchild.db.lease import Watched
 from fairchild.events import emit
@@ -61,7 +63,7 @@ class Observer:
                 emit("session_dead", session=dead.id, silent_seconds=dead.lease / 2)
                 log.warning("worker session %s is dead: no beat for %.1f s", dead.id, dead.lease / 2)
         rescued = 0
-        orphans, waiting = lease.left_behind(link)
+        orphans, waiting, cancelled = lease.left_behind(link)
         if failpoints.ARMED and orphans:
             failpoints.hit("rescue.before")
         while orphans and (batch := lease.rescue(link)):
@@ -70,6 +72,8 @@ class Observer:
             rescued += len(batch)
             log.warning("%d jobs of lost workers were given back", len(batch))
         self.rescued += rescued
+        if cancelled:
+            self._go_on_cancelling(link)
         if waiting and now >= self._next_sweep:
             self._keep_moving(link)
             cost = clock.now() - now
@@ -81,6 +85,15 @@ class Observer:
             history.roll_up(link)
             events.forget(link)
         return rescued
+
+    def _go_on_cancelling(self, link: Link) -> None:
+        end = clock.now() + self._interval / 2
+        with closing(cancel.go_on(link)) as portions:
+            for reached in portions:
+                if reached:
+                    log.info("%d more jobs were cancelled whose cancellation nobody had ended", reached)
+                if clock.now() >= end:
+                    break
 
     def _keep_moving(self, link: Link) -> None:
         settle.sweep(link)

@@ -361,9 +361,9 @@ def _one_job(api: Api) -> None:
         also={202: shapes.CHANGED},
     )
     def cancel_job(id: str, body: dict[str, Any]) -> Any:
-        """Cancel a job and its descendants; one that runs is asked to stop.
+        """Cancel a job and its descendants, for about a second; one that runs is asked to stop.
 
-        Of the first job of a workflow for about a second; 202 with ``more``: ask again for the rest.
+        202 with ``more``: workers cancel the rest, or whoever asks again.
 
         ``running`` and ``children`` can only be true: neither of that can be left out.
         """
@@ -371,19 +371,15 @@ def _one_job(api: Api) -> None:
             if not body.get(name, True):
                 raise invalid([(f"$.{name}", f"must be true or left out: {sentence}; nothing was changed")])
         job, reason = existing(id), body.get("reason", "cancelled")
-        ended = Problem(409, f"job {job.id} has ended: it is {job.state}")
-        if job.parent_id is None:
-            flow = fc.workflows.get(job.id)
-            answer = _changed(api, flow, "jobs:cancel", lambda done: flow.cancel_within(ACTION_SECONDS, reason, done))
-            if job.ended and not answer[0]["changed"]:
-                raise ended
-            return answer if answer[1] == 202 else gate.show(job.refresh())
-        if job.ended:
-            raise ended
-        reached = fc.cancel(job, reason)
-        was, now = state_of(job), job.refresh()
-        api.note("jobs:cancel", job.id, len(reached), before=was, after=state_of(now))
-        return gate.show(now)
+        answer, status = _changed(
+            api,
+            job.id,
+            "jobs:cancel",
+            lambda done: fc.cancel_within(ACTION_SECONDS, [job.id], reason, lambda reached: done(len(reached))),
+        )
+        if job.ended and not answer["changed"]:
+            raise Problem(409, f"job {job.id} has ended: it is {job.state}")
+        return (answer, status) if status == 202 else gate.show(job.refresh())
 
     @api.add("POST", "/api/jobs/{id}/retry", "jobs:retry", refusals=(404, 409), answer=named("Job"))
     def retry_job(id: str) -> Any:
@@ -666,11 +662,11 @@ def _workflows(api: Api) -> None:
         also={202: shapes.CHANGED},
     )
     def cancel_workflow(id: str, body: dict[str, Any]) -> Any:
-        """Cancel what has not ended in a workflow, for about a second; 202 with ``more``: ask again for the rest."""
+        """Cancel what has not ended in a workflow, for about a second; 202 with ``more``: as of a job."""
         workflow = existing(id)
         reason = body.get("reason", "cancelled")
         return _changed(
-            api, workflow, "workflows:cancel", lambda done: workflow.cancel_within(ACTION_SECONDS, reason, done)
+            api, workflow.id, "workflows:cancel", lambda done: workflow.cancel_within(ACTION_SECONDS, reason, done)
         )
 
     @api.add(
@@ -694,17 +690,17 @@ def _workflows(api: Api) -> None:
         scope: Scope = body.get("scope") or ("all" if found.whole else "failed")
         before = moment_of(body["before"]) if "before" in body else found.at
         answer, status = _changed(
-            api, workflow, "workflows:retry", lambda done: workflow.retry_within(ACTION_SECONDS, scope, before, done)
+            api, workflow.id, "workflows:retry", lambda done: workflow.retry_within(ACTION_SECONDS, scope, before, done)
         )
         return {**answer, "scope": scope, "before": before}, status
 
 
 def _changed(
-    api: Api, workflow: Workflow, action: str, run: Callable[[Callable[[int], None]], bool]
+    api: Api, id: UUID, action: str, run: Callable[[Callable[[int], None]], bool]
 ) -> tuple[dict[str, Any], int]:
     """As much as a request may do; it is noted even if it is broken off."""
     done: list[int] = []
-    was = after_of(api.fc, workflow.id)
+    was = after_of(api.fc, id)
     try:
         over = run(done.append)
     except UsageError as error:
@@ -715,9 +711,8 @@ def _changed(
         over = False
     finally:
         if sum(done):
-            now = after_of(api.fc, workflow.id)
-            api.note(action, workflow.id, sum(done), before=was, after=now)
-    return {"id": str(workflow.id), "changed": sum(done), "more": not over}, 200 if over else 202
+            api.note(action, id, sum(done), before=was, after=after_of(api.fc, id))
+    return {"id": str(id), "changed": sum(done), "more": not over}, 200 if over else 202
 
 
 def _since(text: str | None) -> UUID:

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import control
+from fairchild.db.cancel import cancel
 from fairchild.db.claim import Lane, claim
-from fairchild.db.control import cancel, move, retry, run_now
+from fairchild.db.control import move, retry, run_now
 from fairchild.db.finish import finish
 from fairchild.errors import UsageError
 from tests.support.store import Store, child_of, new_job, outcome
@@ -367,36 +367,6 @@ def test_retrying_a_child_brings_back_those_who_needed_its_parent(store: Store) 
     assert store.states(child.id, parent.job_id, needs, further) == ["available", "waiting", "waiting", "waiting"]
     store.end(child.id)
     assert store.states(parent.job_id, needs, further) == ["completed", "available", "waiting"]
-    assert store.violations() == []
-
-
-def test_a_page_of_a_cancellation_is_a_transaction_and_the_pages_go_on_until_nothing_is_left(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control, "PAGE", 7)
-    parent = store.claim_one(store.add())
-    store.finish(outcome(parent, "waiting", children=[child_of(parent) for _ in range(30)]))
-    outside = store.add()
-    pages = [(len(done), len(asked)) for done, asked in control.cancel_pages(store.link, [parent.job_id], "no")]
-
-    assert pages == [(1, 0), (7, 0), (14, 0), (9, 0)]  # each twice the one before
-    assert store.state(outside) == "available"
-    assert store.violations() == []
-
-
-def test_a_workflow_that_grows_while_it_is_cancelled_grows_no_more_once_its_root_is(store: Store) -> None:
-    root = store.claim_one(store.add())
-    child = child_of(root)
-    store.finish(outcome(root, "waiting", children=[child]))
-    running = store.claim_one(child.id)
-    pages = control.cancel_pages(store.link, [root.job_id], "too many")
-
-    assert next(pages) == ([root.job_id], [])  # and before the next page is cancelled, a child calls another task
-    store.finish(outcome(running, "waiting", children=[child_of(running)]))
-
-    assert list(pages) == []
-    assert store.row(child.id, "state, reason") == ("cancelled", "too many")
-    assert store.sql("SELECT count(*) FROM {jobs} WHERE depth = 2") == [(0,)]
     assert store.violations() == []
 
 

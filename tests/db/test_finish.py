@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from fairchild import Fairchild
+from fairchild.db.cancel import cancel
 from fairchild.db.claim import Claimed
 from fairchild.db.connect import retrying
-from fairchild.db.control import cancel
 from fairchild.db.finish import Ended, finish
 from fairchild.db.settle import settle, sweep
 from fairchild.errors import UnknownJob, UsageError

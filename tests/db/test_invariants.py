@@ -20,8 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fairchild import Fairchild
 from fairchild.db import lease
+from fairchild.db.cancel import cancel
 from fairchild.db.claim import Claimed, promote_due
-from fairchild.db.control import cancel, retry
+from fairchild.db.control import retry
 from fairchild.db.finish import Ended
 from fairchild.db.settle import audit, sweep
 from fairchild.errors import UsageError

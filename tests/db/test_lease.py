@@ -10,7 +10,7 @@ import pytest
 
 from fairchild import Fairchild
 from fairchild.db import lease
-from fairchild.db.control import cancel
+from fairchild.db.cancel import cancel
 from fairchild.upkeep.observer import Observer
 from fairchild.worker import Worker
 from tests.support.store import Store, child_of, new_job, outcome

@@ -10,7 +10,8 @@ import pytest
 from fairchild import Fairchild
 from fairchild.db import finish as finishing
 from fairchild.db import settle
-from fairchild.db.control import cancel, retry
+from fairchild.db.cancel import cancel
+from fairchild.db.control import retry
 from fairchild.db.enqueue import insert_jobs
 from tests.support.eventually import eventually
 from tests.support.store import Store, child_of, fresh_link, new_job, outcome

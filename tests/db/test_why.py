@@ -48,9 +48,9 @@ def make_job(store: Store, chance: random.Random, task: str, queue: str) -> UUID
         return job
     job = store.add(**with_options)
     if kind == "cancelled":
-        from fairchild.db import control
+        from fairchild.db import cancel
 
-        control.cancel(store.link, [job], "unwanted")
+        cancel.cancel(store.link, [job], "unwanted")
     elif kind in ("completed", "retrying"):
         session = open_session(store, [task], [queue])
         (claimed,) = [each for each in store.claim(queue=queue, tasks=(task,), session=session) if each.job_id == job]

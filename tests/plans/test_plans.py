@@ -21,6 +21,7 @@ import pytest
 from fairchild import Fairchild
 from fairchild.db import (
     browse,
+    cancel,
     census,
     claim,
     control,
@@ -577,12 +578,15 @@ def test_a_workflow_is_read_by_its_own_part_of_the_index(tuned: Link) -> None:
         assert NAMES["jobs"] not in scanned(nodes), statement
 
 
-def test_retrying_a_workflow_reads_its_own_part_and_reaches_the_rest_by_keys(tuned: Link) -> None:
+def test_retrying_and_cancelling_a_workflow_reads_its_own_part_and_reaches_the_rest_by_keys(tuned: Link) -> None:
     params = {"id": uuid7(), "ids": [uuid7() for _ in range(500)], "most": 500, "room": 1500, "all": True,
-              "before": "2026-01-01T00:00:00Z"}  # fmt: skip
+              "before": "2026-01-01T00:00:00Z", "reason": "no"}  # fmt: skip
     kinds = {"before": "timestamptz", "all": "boolean", "room": "bigint"}
     for statement, expected in (
-        (portions.LEFT, {"fairchild_jobs_by_workflow"}),
+        (cancel.WHOLE, {"fairchild_jobs_by_workflow", PKEY}),
+        (cancel.FAMILY, {"fairchild_jobs_by_workflow", PKEY}),
+        (cancel.ROOTS, {PKEY}),
+        (cancel.BEGIN, {PKEY}),
         (portions.OURS, {"fairchild_jobs_by_workflow", PKEY}),
         (portions.FREED, {"fairchild_jobs_by_workflow", "fairchild_edges_by_downstream", PKEY}),
         (portions.COUNTS, {"fairchild_jobs_by_workflow", PKEY}),

@@ -92,6 +92,13 @@ class Store:
     def finish(self, *outcomes: Ended) -> Applied:
         return finish(self.link, list(outcomes))
 
+    def family(self, children: int, above: UUID | None = None) -> tuple[UUID, list[UUID]]:
+        """A job that waits for its children, and those. ``above``: it is an available job that is there."""
+        parent = self.claim_one(above or self.add())
+        made = [child_of(parent) for _ in range(children)]
+        self.finish(outcome(parent, "waiting", children=made))
+        return parent.job_id, [child.id for child in made]
+
     def end(self, job_id: UUID, state: str = "completed", **options: Any) -> Applied:
         """Claim a job and record this outcome."""
         return self.finish(outcome(self.claim_one(job_id), state, **options))

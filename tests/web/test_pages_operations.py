@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from fairchild.db import lease
+from fairchild.db.migrate import revisions
 from fairchild.events import emit
 from fairchild.web import charts
 from fairchild.web.pages.state_of_queues import queue_rows
@@ -345,7 +346,7 @@ def test_the_system_tells_of_the_store_and_of_settings_without_secrets(
     monkeypatch.setenv("FAIRCHILD_DEFAULT_TIMEOUT", "60")
     page = read(site, "system")
     assert "1 job" in card(page, "store").partition("Last prune")[2]
-    assert "Schema version 0010" in card(page, "store")
+    assert f"Schema version {revisions()[-1]}" in card(page, "store")
     settings = {each.said.split()[0]: each.said for each in page.all("tr") if each.said.startswith(("url", "pool_"))}
     assert settings["url"].endswith("argument")
     assert settings["pool_size"] == "pool_size 10 default"

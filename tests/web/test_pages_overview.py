@@ -12,6 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from fairchild import Fairchild
+from fairchild.db.migrate import revisions
 from fairchild.web.pages import overview
 from fairchild.web.pages.state_of_workers import mixed_versions
 from tests.support.app import App
@@ -95,7 +96,7 @@ def test_what_is_pending_comes_first_and_three_banners_are_enough(
     app.store.open_session()
     app.store.sql("UPDATE {sessions} SET started_at = now() - interval '1 hour', queues = ARRAY['other']")
     monkeypatch.setattr(overview, "OPEN_TOO_LONG", timedelta(0))
-    monkeypatch.setattr(Fairchild, "pending_migrations", lambda self: ["0010"])
+    monkeypatch.setattr(Fairchild, "pending_migrations", lambda self: ["0099"])
     with psycopg.connect(app.url) as other:
         other.execute("CREATE TEMP TABLE x ()")
         found = banners(read(site))
@@ -109,8 +110,8 @@ def test_pending_migrations_are_looked_for_in_the_time_and_on_the_connections_of
     monkeypatch.setattr("fairchild.db.migrate._connection", None)
     with app.client.reading_within(5.0):
         assert app.client.pending_migrations() == []
-        app.store.sql("UPDATE fairchild_alembic_version SET version_num = '0009'")
-        assert app.client.pending_migrations() == ["0010"]
+        app.store.sql("UPDATE fairchild_alembic_version SET version_num = %(before)s", before=revisions()[-2])
+        assert app.client.pending_migrations() == [revisions()[-1]]
 
 
 def test_two_versions_are_worth_a_word_when_a_deploy_would_be_over() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
 
 from fairchild.client.workflows import Workflow
-from fairchild.db import portions
+from fairchild.db import cancel, portions
 from fairchild.errors import DatabaseUnavailable
-from fairchild.web import api
-from fairchild.web.pages import flow_actions
+from fairchild.web import api, bulk
+from fairchild.web.pages import flow_actions, job
 from tests.support.app import App
 from tests.support.eventually import eventually
 from tests.web.pages_support import SAME_ORIGIN, Page
@@ -23,6 +24,7 @@ LEAVES = 7
 def flow(app: App, monkeypatch: pytest.MonkeyPatch) -> Workflow:
     """A job, seven that wait for it, one that waits for those; and requests that have time for two jobs each."""
     monkeypatch.setattr(portions, "PORTION", 2)
+    monkeypatch.setattr(cancel, "SMALL_PORTION", 2)
     monkeypatch.setattr(portions, "ROOM", 2)
     monkeypatch.setattr(api, "ACTION_SECONDS", 0.0)
     monkeypatch.setattr(flow_actions, "ACTION_SECONDS", 0.0)
@@ -221,3 +223,55 @@ def test_the_first_job_of_a_workflow_is_cancelled_as_the_workflow_is(
     assert (answer.json or {})["detail"].endswith("it is cancelled") or (answer.json or {})["state"] == "cancelled"
     assert {job.reason for job in flow.jobs()} == {"too late"}
     assert sum(number for _, number in audited(app)) == 10
+
+
+@pytest.fixture
+def inner(app: App, monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
+    """A job within a workflow that has called eight others, and those; requests have time for two jobs each."""
+    monkeypatch.setattr(cancel, "SMALL_PORTION", 2)
+    for module in (api, bulk, job):
+        monkeypatch.setattr(module, "ACTION_SECONDS", 0.0)
+    _, (parent, _) = app.store.family(2)
+    _, children = app.store.family(8, parent)
+    return [parent, *children]
+
+
+def let_workers_end_it(app: App, jobs: list[UUID], reason: str) -> None:
+    assert "available" in app.store.states(*jobs)
+    app.store.sql("UPDATE {cancellations} SET asked_at = asked_at - interval '1 minute'")
+    app.task(name="another")(lambda: None)
+    app.work(queues=["others"], heartbeat_interval=0.2)
+    eventually(lambda: app.store.states(*jobs) == ["cancelled"] * len(jobs))
+    assert {app.get(each).reason for each in jobs} == {reason}
+    eventually(lambda: app.store.sql("SELECT count(*) FROM {cancellations}") == [(0,)])
+    assert app.store.violations() == []
+
+
+def test_of_a_job_within_a_workflow_the_api_cancels_what_it_has_time_for(
+    app: App, site: FlaskClient, inner: list[UUID]
+) -> None:
+    at = f"/ops/api/jobs/{inner[0]}/cancel"
+    answer = site.post(at, json={"reason": "too late"})
+    assert (answer.status_code, answer.json) == (202, {"id": str(inner[0]), "changed": 2, "more": True})
+    assert site.post(at, json={"reason": "too late"}).status_code == 202
+    let_workers_end_it(app, inner, "too late")
+    assert site.post(at).status_code == 409
+    assert audited(app) == [("jobs:cancel", 2)] * 2
+
+
+def test_its_page_says_that_workers_cancel_the_rest(app: App, site: FlaskClient, inner: list[UUID]) -> None:
+    answer = send(site, f"jobs/{inner[0]}/cancel", sure="1")
+    assert (answer.status_code, "did=cancelling&n=2" in answer.location) == (303, True)
+    assert "2 jobs cancelled so far: workers cancel the rest" in Page(site.get(answer.location).text).said
+    let_workers_end_it(app, inner, "cancelled by hand")
+
+
+def test_many_that_have_called_others_end_in_time_as_well(app: App, site: FlaskClient, inner: list[UUID]) -> None:
+    _, others = app.store.family(5)
+    body = {"action": "cancel", "ids": [str(inner[0]), str(others[0])], "reason": "no more"}
+    answer = site.post("/ops/api/jobs/bulk", json=body)
+    assert answer.status_code == 200
+    said = answer.json or {}
+    assert (said["changed"], said["refused"], said["more"]) == (2, 0, False)
+    let_workers_end_it(app, [*inner, others[0]], "no more")
+    assert set(app.store.states(*others[1:])) == {"available"}

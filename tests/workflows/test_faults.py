@@ -15,7 +15,7 @@ import pytest
 
 from fairchild import Cancel, Discard, Fairchild, current_job
 from fairchild.db import finish as finishing
-from fairchild.db.control import cancel
+from fairchild.db.cancel import cancel
 from fairchild.db.settle import settle
 from fairchild.errors import UnknownJob, UsageError
 from fairchild.ids import uuid7

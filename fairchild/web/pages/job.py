@@ -15,7 +15,7 @@ from fairchild.rules.query import RETRYING, Query, Term
 from fairchild.rules.why import Reason
 from fairchild.web import words
 from fairchild.web.audit import after_of, place_of, state_of
-from fairchild.web.bulk import fits
+from fairchild.web.bulk import ACTION_SECONDS, fits
 from fairchild.web.pages import many, stacks
 from fairchild.web.pages.again import ways_to_make
 from fairchild.web.pages.attempts import attempts_of, moment_in, progress_of, told
@@ -98,9 +98,10 @@ def add_to(site: Site) -> None:
         if job.parent_id is None and sum(site.fc.workflows.get(job.id).counts.values()) > 1:
             # With as many others as there may be: they are cancelled in portions, and named before.
             return redirect(site.url("workflow_cancel", id=job.id), 307)
-        cancelled = site.fc.cancel(job, "cancelled by hand")
-        site.audit("jobs:cancel", str(job.id), len(cancelled), before=state_of(job), after=after_of(site.fc, job.id))
-        return site.done("cancelled", len(cancelled), "job", id=job.id)
+        reached: list[UUID] = []
+        over = site.fc.cancel_within(ACTION_SECONDS, [job.id], "cancelled by hand", reached.extend)
+        site.audit("jobs:cancel", str(job.id), len(reached), before=state_of(job), after=after_of(site.fc, job.id))
+        return site.done("cancelled" if over else "cancelling", len(reached), "job", id=job.id)
 
     @site.page("/jobs/<id>/delete", "jobs:delete", methods=("POST",))
     def page_job_delete(id: str) -> Shown | AnyResponse:

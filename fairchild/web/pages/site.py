@@ -90,6 +90,7 @@ DONE = {
     "made-available": ("job made available", "jobs made available"),
     "moved": ("job moved", "jobs moved"),
     "cancelled": ("job cancelled, or asked to stop", "jobs cancelled, or asked to stop"),
+    "cancelling": ("job cancelled so far: workers cancel the rest", "jobs cancelled so far: workers cancel the rest"),
     "deleted": ("job deleted", "jobs deleted"),
     "enqueued": ("job enqueued", "jobs enqueued"),
     "paused": ("queue paused", "queues paused"),

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from fairchild import Fairchild
-from fairchild.db import control, lease, settle
+from fairchild.db import cancel, control, lease, settle
 from fairchild.db.claim import promote_due
 from fairchild.db.connect import Link, retrying
 from fairchild.db.finish import finish
@@ -73,7 +73,7 @@ class Storm:
         retrying(lambda: self.store.finish(*batch))  # as a finisher does
 
     def cancel(self) -> None:
-        control.cancel(self.store.link, self.some(15), "storm")
+        cancel.cancel(self.store.link, self.some(15), "storm")
 
     def retry(self) -> None:
         try:
