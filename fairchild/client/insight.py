@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -189,10 +189,12 @@ class Insight:
         most: int = MOST_NODES,
         opened: Collection[str] = (),
         start: tuple[int, int] | None = None,
+        room: Callable[[Shape], int] | None = None,
     ) -> Shape:
         """The workflow of a root as at most ``most`` nodes, whatever its size; the root is the first.
 
-        ``opened``, ``start``: see ``rules.shape.build``.
+        ``opened``, ``start``: see ``rules.shape.build``. ``room``: of how many nodes like those of a shape there is
+        room; if not of all, there are as many.
         """
         rows = self._client.ask(lambda link: shape.groups(link, root.id))
         state = "retrying" if root.state == "scheduled" and root.attempt else root.state.value
@@ -208,14 +210,13 @@ class Insight:
             else:
                 groups[str(row.key)] = group
         samples = {group.sample: key for key, group in groups.items() if key != ROOT}
-        links = self._client.ask(lambda link: shape.links(link, root.id, list(samples)))
-        return build(
-            groups.values(),
-            ((ROOT if each.source is None else str(each.source), samples[each.sample], each.called) for each in links),
-            most,
-            opened,
-            start,
-        )
+        found = self._client.ask(lambda link: shape.links(link, root.id, list(samples)))
+        links = [
+            (ROOT if each.source is None else str(each.source), samples[each.sample], each.called) for each in found
+        ]
+        made = build([group.copy() for group in groups.values()], links, most, opened, start)
+        fewer = len(made.groups) if room is None else room(made)
+        return made if fewer >= len(made.groups) else build(groups.values(), links, fewer, opened, start)
 
     def workflows(self, wanted: Wanted, limit: int, start: UUID | None = None, *, newer: bool = False) -> Listed:
         """Workflows older (or ``newer``) than ``start``, some hundred looked at for one page at most.

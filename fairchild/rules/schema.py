@@ -108,8 +108,6 @@ def _wrong(value: Any, schema: Mapping[str, Any]) -> str | None:
 def _is_a(value: Any, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
     return isinstance(value, _TYPES[kind])
 
 

@@ -48,6 +48,10 @@ class Group:
     def ended(self) -> bool:
         return not set(self.counts) - _ENDED
 
+    def copy(self) -> Group:
+        """Another of the same jobs, to be folded by itself."""
+        return replace(self, counts=dict(self.counts))
+
     def take(self, other: Group) -> None:
         """Count the jobs of another group here."""
         done, more = self.counts.get("completed", 0), other.counts.get("completed", 0)
@@ -157,7 +161,7 @@ def _by_task(groups: Iterable[Group]) -> list[Group]:
     for group in sorted(groups, key=lambda each: each.level):
         found = tasks.get(group.task)
         if found is None:
-            tasks[group.task] = replace(group, key=group.task, counts=dict(group.counts))
+            tasks[group.task] = replace(group.copy(), key=group.task)
         else:
             found.take(group)
             found.folded += 1

@@ -29,8 +29,8 @@ RELAXATIONS = 6
 class Box:
     """Where a node lies; ``x`` and ``y`` are its upper left corner."""
 
-    x: float
-    y: float
+    x: int
+    y: int
     rank: int
 
 
@@ -47,8 +47,8 @@ class Line:
 class Layout:
     """A drawing of boxes of ``NODE_WIDTH`` by ``NODE_HEIGHT``."""
 
-    width: float
-    height: float
+    width: int
+    height: int
     boxes: dict[str, Box]
     lines: tuple[Line, ...]
 
@@ -63,7 +63,7 @@ def layout(nodes: Sequence[str], edges: Iterable[tuple[str, str]], *, down: bool
     known = dict.fromkeys(nodes)
     pairs = list(dict.fromkeys((a, b) for a, b in edges if a in known and b in known and a != b))
     if not known:
-        return Layout(2.0 * MARGIN, 2.0 * MARGIN, {}, ())
+        return Layout(2 * MARGIN, 2 * MARGIN, {}, ())
     ranks = _ranks(list(known), pairs)
     columns, chains = _columns(ranks, pairs)
     _order(columns, chains)
@@ -72,12 +72,12 @@ def layout(nodes: Sequence[str], edges: Iterable[tuple[str, str]], *, down: bool
     lowest = min(tops.values())
     boxes = {}
     for node, rank in ranks.items():
-        along, across = way.at(rank), round(tops[node] - lowest + MARGIN, 1)
+        along, across = way.at(rank), round(tops[node] - lowest + MARGIN)
         boxes[node] = Box(across, along, rank) if down else Box(along, across, rank)
-    middles = {each: round(top - lowest + MARGIN + way.size(each) / 2, 1) for each, top in tops.items()}
+    middles = {each: round(top - lowest + MARGIN + way.size(each) / 2) for each, top in tops.items()}
     lines = tuple(Line(a, b, _path([(way.at(ranks[a] + step), middles[each]) for step, each in enumerate(chain)], way))
                   for (a, b), chain in zip(pairs, chains, strict=True))  # fmt: skip
-    broad = round(max(tops[each] + way.size(each) for each in tops) - lowest + 2 * MARGIN, 1)
+    broad = round(max(tops[each] + way.size(each) for each in tops) - lowest + 2 * MARGIN)
     long = way.at(len(columns) - 1) + way.length + MARGIN
     return Layout(broad, long, boxes, lines) if down else Layout(long, broad, boxes, lines)
 
@@ -95,9 +95,9 @@ class _Way:
     breadth: int
     swapped: bool
 
-    def at(self, rank: int) -> float:
+    def at(self, rank: int) -> int:
         """Where the nodes of a rank begin."""
-        return float(MARGIN + rank * (self.length + COLUMN_GAP))
+        return MARGIN + rank * (self.length + COLUMN_GAP)
 
     def size(self, place: _Place) -> int:
         """How much room a place takes in its rank."""
@@ -239,24 +239,33 @@ def _spread(column: list[_Place], wanted: Mapping[_Place, float], way: _Way) -> 
     return {place: mean + moved for place, mean, moved in zip(column, flat, offsets, strict=True)}
 
 
-def _path(points: list[tuple[float, float]], way: _Way) -> str:
-    """From the far side of the first place through the lanes to the near side of the last."""
+def direct(drawing: Layout, source: str, target: str, *, down: bool) -> str:
+    """The path of an edge that takes no account of what lies between."""
+    way, a, b = DOWN if down else ACROSS, drawing.boxes[source], drawing.boxes[target]
+    half = way.breadth // 2
+    ends = [(box.y, box.x + half) if down else (box.x, box.y + half) for box in (a, b)]
+    return _path(ends, way)
 
-    def point(along: float, across: float) -> str:
-        return f"{_n(across)} {_n(along)}" if way.swapped else f"{_n(along)} {_n(across)}"
 
-    x, y = points[0]
-    x += way.length
-    out = [f"M{point(x, y)}"]
-    for next_x, next_y in points[1:]:
-        bend = (next_x - x) / 2
-        out.append(f"C{point(x + bend, y)} {point(next_x - bend, next_y)} {point(next_x, next_y)}")
-        x, y = next_x, next_y
-        if (next_x, next_y) != points[-1]:
-            x += way.length
-            out.append(f"{'V' if way.swapped else 'H'}{_n(x)}")
+def _path(points: list[tuple[int, int]], way: _Way) -> str:
+    """From the far side of the first place through the lanes to the near side of the last. In short: relative."""
+
+    def pair(along: int, across: int) -> tuple[int, int]:
+        return (across, along) if way.swapped else (along, across)
+
+    along, across = points[0]
+    along += way.length
+    out = [_command("M", *pair(along, across))]
+    for next_along, next_across in points[1:]:
+        gap, moved = next_along - along, next_across - across
+        out.append(_command("c", *pair(gap // 2, 0), *pair(gap - gap // 2, moved), *pair(gap, moved)))
+        along, across = next_along, next_across
+        if (next_along, next_across) != points[-1]:
+            along += way.length
+            out.append(_command("v" if way.swapped else "h", way.length))
     return "".join(out)
 
 
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+def _command(letter: str, *numbers: int) -> str:
+    """With no more space between the numbers than they need."""
+    return letter + " ".join(map(str, numbers)).replace(" -", "-")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairchild.errors import UsageError
-from fairchild.rules.dag import find_cycle, refuse_cycle
+from fairchild.rules.dag import find_cycle, refuse_cycle, without_implied
 
 GRAPHS = st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 14), max_size=4), max_size=13)
 
@@ -62,3 +62,19 @@ def test_a_long_chain_needs_no_deep_stack() -> None:
 
     assert find_cycle(chain) is None
     assert len(find_cycle({**chain, 100_000: [0]}) or ()) == 100_002
+
+
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=50))
+def test_without_what_other_edges_imply_as_much_is_reached_by_as_few_as_can_be(pairs: list[tuple[int, int]]) -> None:
+    edges = list(dict.fromkeys((min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]))
+    kept = without_implied(edges)
+
+    def reached(some: list[tuple[int, int]]) -> set[tuple[int, int]]:
+        found = set(some)
+        while more := {(a, d) for a, b in found for c, d in some if b == c} - found:
+            found |= more
+        return found
+
+    assert reached(kept) == reached(edges)
+    assert all(reached([each for each in kept if each != one]) != reached(edges) for one in kept)
+    assert kept == [each for each in edges if each in kept]

@@ -466,10 +466,10 @@ def test_a_queue_is_paused_and_resumed(app: App, site: FlaskClient, shop: dict[s
 
 def test_a_workflow_is_a_graph_of_groups(app: App, site: FlaskClient, shop: dict[str, Job]) -> None:
     page = read(site, f"workflows/{shop['flow'].id}")
-    nodes = {each.attrs["data-node"]: each.said for each in page.all("a") if "data-node" in each.attrs}
+    nodes = {each.attrs["id"][5:]: each.said for each in page.all("a") if each.attrs.get("id", "").startswith("node-")}
     assert len(nodes) == 3
     assert any("shop.add: 3 jobs, 3 completed" in said for said in nodes.values())
-    assert len([each for each in page.all("path") if each.attrs.get("class", "").startswith("e")]) == 2
+    assert len([each for each in page.all("path") if "data-t" in each.attrs]) == 2
     child = app.children(shop["flow"])[0]
     place = app.client.insight.group_of(child.id)
     assert site.get(f"/ops/workflows/{child.id}").location == f"/ops/workflows/{shop['flow'].id}?group={place}"

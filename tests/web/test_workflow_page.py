@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from fairchild import Job, Record
 from fairchild.client import insight
 from fairchild.client.workflows import Workflow
+from fairchild.rules.shape import MOST_NODES
 from fairchild.web.pages import flow_drawer, workflows
 from tests.support.app import App
 from tests.web.pages_support import SAME_ORIGIN, Page
@@ -60,7 +62,13 @@ def read(site: FlaskClient, run: Job | Workflow, query: str = "") -> Page:
 
 def keys(page: Page) -> dict[str, str]:
     """Nodes by task."""
-    return {each.said.partition(":")[0]: each.attrs["data-node"] for each in page.all("a") if "data-node" in each.attrs}
+    return {each.said.partition(":")[0]: key for key, each in nodes_of(page).items()}
+
+
+def nodes_of(page: Page) -> dict[str, Any]:
+    """Nodes by key."""
+    found = [each for each in page.all("a") if each.attrs.get("id", "").startswith("node-")]
+    return {each.attrs["id"].removeprefix("node-"): each for each in found}
 
 
 def rows(page: Page) -> list[str]:
@@ -73,7 +81,7 @@ def test_all_of_a_group_in_the_list_of_jobs_are_exactly_its_jobs(app: App, site:
         _ = [flow.call("part", {"n": n, "of": first}) for n in range(3)]
         _ = [flow.call("part", {"n": 9, "of": 1}, queue="nobody") for _ in range(2)]
     page = read(site, flow)
-    groups = [each.attrs["data-node"] for each in page.all("a") if each.attrs.get("data-node") not in (None, "root")]
+    groups = [key for key in nodes_of(page) if key != "root"]
     assert len(groups) == 3
     seen: list[str] = []
     for group in groups:
@@ -90,7 +98,7 @@ def test_the_critical_path_leads_from_the_root_to_what_ended_last(site: FlaskCli
     steps = [each.said.split()[1] for each in page.all("tr") if each.attrs.get("id", "").startswith("step-")]
     assert steps[:2] == ["night", "sector"]
     assert steps[-2:] == ["part", "add"]
-    assert {name for name, key in keys(page).items() if page.one("a", data_node=key).attrs.get("class") == "crit"} == {
+    assert {name for name, key in keys(page).items() if nodes_of(page)[key].attrs.get("class") == "crit"} == {
         "night", "sector", "part", "add",
     }  # fmt: skip
     marked = [each for each in page.all("path") if "crit" in each.attrs.get("class", "")]
@@ -204,18 +212,19 @@ def test_the_jobs_of_a_group_are_drawn_one_by_one(
         each.attrs["href"] for each in read(site, run, f"?group={part}").all("a") if each.said == "Draw one by one"
     ]
     page = read(site, run, link)
-    nodes = [each for each in page.all("a") if each.attrs.get("data-node", "").startswith("job-")]
+    order = list(nodes_of(page))
+    nodes = [each for key, each in nodes_of(page).items() if key.startswith("job-")]
     assert len(nodes) == 5
     assert "9 nodes" in page.said
     states = {each.attrs["href"].rpartition("/")[2]: each.attrs["data-s"] for each in nodes}
     assert sorted(states.values()) == ["completed"] * 4 + ["failed"]
     assert {id: app.get(UUID(id)).state for id in states} == states
-    edges = [(each.attrs["data-from"], each.attrs["data-to"]) for each in page.all("path") if "data-to" in each.attrs]
-    assert len([target for _, target in edges if target.startswith("job-")]) == 5
+    targets = [order[int(each.attrs["data-t"])] for each in page.all("path") if "data-t" in each.attrs]
+    assert len([target for target in targets if target.startswith("job-")]) == 5
     (back,) = [each.attrs["href"] for each in page.all("a") if each.said == "Draw as one"]
     assert keys(read(site, run, back)) == keys(read(site, run))
     marked = read(site, run, f"?open={part}&path=1").all("a", class_="crit")
-    assert len([each for each in marked if each.attrs["data-node"].startswith("job-")]) == 1
+    assert len([each for each in marked if each.attrs["id"].startswith("node-job-")]) == 1
     monkeypatch.setattr(workflows, "MOST_SINGLY", 3)
     assert "+2 more" in read(site, run, f"?open={part}").said
 
@@ -233,5 +242,41 @@ def test_a_child_leads_to_its_place_in_the_graph(app: App, site: FlaskClient, ru
     (child, *_) = app.client.insight.group_jobs(run.id, part)
     answer = site.get(f"/ops/workflows/{child.id}")
     assert answer.location == f"/ops/workflows/{run.id}?group={part}"
-    assert read(site, run, f"?group={part}").one("a", data_node=part).attrs["aria-current"] == "true"
+    assert nodes_of(read(site, run, f"?group={part}"))[part].attrs["aria-current"] == "true"
     assert f"/ops/workflows/{child.id}" in Page(site.get(f"/ops/jobs/{child.id}").text).links()
+
+
+@pytest.mark.parametrize("needed", [1, 3, 12])
+def test_however_many_lines_there_are_the_drawing_is_small(app: App, site: FlaskClient, needed: int) -> None:
+    """At most 60 KiB, whatever the names are and in whichever states the jobs: there are fewer nodes then."""
+    chosen = random.Random(needed)
+    with app.client.workflow("night <&> ly") as flow:
+        made: list[list[Any]] = []
+        for number in range(MOST_NODES - 1):
+            of = [each[0] for each in chosen.sample(made, min(len(made), needed))]
+            made.append([flow.call(f"shop.tasks.prüfen & mehr {number}", {"n": n, "of": of}) for n in range(4)])
+    app.store.sql(  # for the page alone
+        "UPDATE {jobs} SET state = (ARRAY['completed', 'failed', 'cancelled'])[1 + (args->>'n')::int], ended_at = now()"
+        " WHERE (args->>'n')::int < 3"
+    )
+    for query in ("", "?dir=down&path=1&open=12345&open=67890&from=0.0"):
+        page = site.get(f"/ops/workflows/{flow.id}{query}").text
+        (drawing,) = re.findall(r'<svg width="\d+".*?</svg>', page, re.DOTALL)
+        assert len(drawing.encode()) <= 60 * 1024
+        assert 60 <= drawing.count("<a id=") <= MOST_NODES
+        assert drawing.count("data-t=") >= 60
+        assert "deeper groups" in drawing
+    for table in ("jobs", "waiting", "ready", "edges"):  # whose states were made up
+        app.store.sql(f"DELETE FROM {{{table}}}")
+
+
+def test_every_node_keeps_a_line_to_it_as_long_as_there_is_room(app: App, site: FlaskClient) -> None:
+    with app.client.workflow("all with all") as flow:
+        above = [flow.call(f"above_{number}") for number in range(70)]
+        for number in range(70):
+            _ = flow.call(f"below_{number}", {"of": above})
+    page = read(site, flow)
+    order = list(nodes_of(page))
+    targets = {order[int(each.attrs["data-t"])] for each in page.all("path") if "data-t" in each.attrs}
+    assert targets == set(order) - {"root"}
+    assert "lines not drawn" in page.said

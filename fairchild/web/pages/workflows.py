@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flask import redirect, request
+from markupsafe import escape
 from werkzeug.wrappers import Response as AnyResponse
 
 from fairchild.client.insight import Spread, Step
@@ -17,7 +18,7 @@ from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape
 from fairchild.web import words
 from fairchild.web.pages import flow_actions, flow_list
 from fairchild.web.pages.flow_drawer import drawer
-from fairchild.web.pages.flow_graph import draw
+from fairchild.web.pages.flow_graph import draw, room_for
 from fairchild.web.pages.flow_singles import on_way, split
 from fairchild.web.pages.flow_tasks import of_tasks
 from fairchild.web.pages.flow_timeline import Timeline, compare
@@ -47,9 +48,11 @@ def add_to(site: Site) -> None:
 
 def _shown(site: Site, root: Job) -> dict[str, Any]:
     opened = request.args.getlist("open")[:MOST_OPEN]
-    shape = site.fc.insight.shape(root, opened=opened, start=_level())
     asked = request.args.get("view", "")
     view = asked if asked in VIEWS else "graph"
+    links = len(escape(site.here(group="", state=None, after=None)))
+    room = (lambda shape: room_for(shape, links)) if view == "graph" else None
+    shape = site.fc.insight.shape(root, opened=opened, start=_level(), room=room)
     group = request.args.get("group", "")
     chosen = shape.find(shape.inside.get(group, group))
     counts = shape.counts
@@ -75,7 +78,7 @@ def _shown(site: Site, root: Job) -> dict[str, Any]:
         "share": ended / max(shape.jobs, 1),
         "eta": _eta(shape, ended, now),
         "live": any(not group.ended for group in shape.groups),
-        "drawn": _drawn(site, root, shape, spread, way, steps, opened) if view == "graph" else None,
+        "drawn": _drawn(site, root, shape, spread, way, steps, opened, links) if view == "graph" else None,
         "line": line,
         "spans": line.of_groups(shape, spread, way) if view == "timeline" else [],
         "jobs": line.of_jobs(site.fc.insight.slowest(root.id, chosen.key, SLOWEST))
@@ -102,17 +105,18 @@ def _drawn(
     way: Collection[str],
     steps: Collection[Step],
     opened: Collection[str],
+    links: int,
 ) -> dict[str, Any]:
     """The drawing, with the jobs of opened groups one by one as far as there is room for them."""
     singles: dict[str, list[Job]] = {}
-    room = MOST_NODES - len(shape.groups)
+    room = min(MOST_NODES, room_for(shape, links)) - len(shape.groups)
     for group in shape.groups:
         most = min(MOST_SINGLY, room)
         if group.key in opened and group.folded == 1 and group.jobs > 1 and most > 0:
             singles[group.key] = site.fc.insight.group_jobs(root.id, group.key, most)
             room -= len(singles[group.key])
     down = request.args.get("dir") == "down"
-    return draw(split(shape, singles), spread, on_way(way, steps, singles), singles, down=down)
+    return draw(split(shape, singles), spread, on_way(way, steps, singles), singles, down=down, link_bytes=links)
 
 
 def _level() -> tuple[int, int] | None:

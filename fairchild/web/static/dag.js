@@ -33,13 +33,15 @@ function chase() {
 
 function near(node, direction) {
   const down = box().dataset.dir === "down", [on, back] = down ? ["ArrowDown", "ArrowUp"] : ["ArrowRight", "ArrowLeft"];
-  const along = { [on]: ["from", "to"], [back]: ["to", "from"] }[direction];
-  if (along) {
-    const edge = document.querySelector(`.dag .e[data-${along[0]}="${CSS.escape(node.dataset.node)}"]`);
-    return edge && document.querySelector(`.dag a[data-node="${CSS.escape(edge.dataset[along[1]])}"]`);
+  const along = { [on]: "ft", [back]: "tf" }[direction];
+  if (along) {  // edges name nodes by their number
+    const nodes = [...document.querySelectorAll(".dag a")];
+    const edge = document.querySelector(`.dag path[data-${along[0]}="${nodes.indexOf(node)}"]`);
+    return edge && nodes[edge.dataset[along[1]]];
   }
-  const column = [...document.querySelectorAll(`.dag a[data-rank="${node.dataset.rank}"]`)];
-  const at = (each) => each.getBoundingClientRect()[down ? "left" : "top"];
+  const side = (each, which) => Math.round(each.getBoundingClientRect()[which]), [rank, place] = down ? ["top", "left"] : ["left", "top"];
+  const column = [...document.querySelectorAll(".dag a")].filter((each) => side(each, rank) === side(node, rank));
+  const at = (each) => each.getBoundingClientRect()[place];
   column.sort((a, b) => at(a) - at(b));
   return column[column.indexOf(node) + (direction === (down ? "ArrowRight" : "ArrowDown") ? 1 : -1)];
 }
