@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -280,3 +281,13 @@ def test_every_node_keeps_a_line_to_it_as_long_as_there_is_room(app: App, site: 
     targets = {order[int(each.attrs["data-t"])] for each in page.all("path") if "data-t" in each.attrs}
     assert targets == set(order) - {"root"}
     assert "lines not drawn" in page.said
+
+
+def test_what_is_used_several_times_is_styled_wherever_it_is_shown(site: FlaskClient, run: Job) -> None:
+    """A ``<use>`` shows its own copy, whose ancestors no selector sees: it would be drawn in black."""
+    page = site.get(f"/ops/workflows/{run.id}").text
+    defined = page.partition("<defs><marker")[2].partition("</defs>")[0]
+    css = (Path(workflows.__file__).parents[1] / "static" / "app.css").read_text()
+    classes = set(re.findall(r'class="([^"]+)"', defined))
+    assert classes == {"n-box", "n-sign", "n-under"}
+    assert all(re.search(rf"^\.{each} {{", css, re.MULTILINE) for each in classes)
