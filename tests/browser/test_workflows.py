@@ -65,7 +65,7 @@ def test_the_jobs_of_a_group_are_drawn_one_by_one_and_lead_to_their_pages(browse
         assert page.locator(".dag svg a").count() == before + 11
         page.locator(".dag a[id^=node-job]").first.focus()
         page.keyboard.press("ArrowDown")
-        assert page.evaluate("document.activeElement.dataset.node").startswith("job-")
+        assert page.evaluate("document.activeElement.id").startswith("node-job-")
         page.keyboard.press("Enter")
         page.wait_for_url("**/jobs/*")
         page.get_by_role("link", name="Show the graph").click()
