@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import uuid
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from fairchild import Record, Task
-from fairchild.errors import StateError, UnknownJob, UsageError
+from fairchild.db import cancel, settle
+from fairchild.errors import StateError, TookTooLong, UnknownJob, UsageError
 from tests.support.app import App
 
 
@@ -319,3 +321,31 @@ def test_a_scheduled_job_is_run_now_by_id_job_or_filter(app: App, add: Task[...,
 
     work(app)
     assert [job.result for job in app.wait(first, second, third)] == [1, 2, 3]
+
+
+def test_who_runs_out_of_time_between_portions_has_cancelled_and_workers_go_on(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where the time is over before the first, nothing is."""
+    monkeypatch.setattr(cancel, "SMALL_PORTION", 2)
+    parent, children = app.store.family(6)
+    left = [2]
+
+    def late(*args: Any) -> None:
+        if not left[0]:
+            raise TookTooLong("the time is over")
+        left[0] -= 1
+        settle.settle(*args)
+
+    monkeypatch.setattr(cancel, "settle", late)
+    reached: list[UUID] = []
+    assert app.client.cancel_within(60.0, [parent], "no", reached.extend) is False
+    assert len(reached) == app.store.states(parent, *children).count("cancelled") == 3
+    other = app.store.add()
+    with pytest.raises(TookTooLong):
+        app.client.cancel_within(60.0, [other], "no", reached.extend)
+    assert app.store.state(other) == "available"
+    assert app.store.sql("SELECT job_id FROM {cancellations}") == [(parent,)]
+    monkeypatch.undo()
+    assert app.client.cancel_within(60.0, [parent], "no", reached.extend) is True
+    assert set(app.store.states(parent, *children)) == {"cancelled"}
