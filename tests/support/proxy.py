@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -197,7 +198,11 @@ class _Connection:
                 if not self._proxy.hole:
                     self._server.sendall(data)
                 while self._eating.is_set():  # until the other direction has seen the end of the reply
-                    threading.Event().wait(0.001)
+                    if select.select([self._client], [], [], 0.001)[0]:  # to what may have come in several pieces
+                        rest = self._client.recv(1 << 16)
+                        if not rest:
+                            return
+                        self._server.sendall(rest)
                     if not self._eating.is_set():
                         return
 
