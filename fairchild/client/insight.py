@@ -193,8 +193,8 @@ class Insight:
     ) -> Shape:
         """The workflow of a root as at most ``most`` nodes, whatever its size; the root is the first.
 
-        ``opened``, ``start``: see ``rules.shape.build``. ``room``: of how many nodes like those of a shape there is
-        room; if not of all, there are as many.
+        ``opened``, ``start``: see ``rules.shape.build``. ``room``: for how many of a shape's nodes there is room;
+        if not for all, they are folded further.
         """
         rows = self._client.ask(lambda link: shape.groups(link, root.id))
         state = "retrying" if root.state == "scheduled" and root.attempt else root.state.value
@@ -215,8 +215,12 @@ class Insight:
             (ROOT if each.source is None else str(each.source), samples[each.sample], each.called) for each in found
         ]
         made = build([group.copy() for group in groups.values()], links, most, opened, start)
-        fewer = len(made.groups) if room is None else room(made)
-        return made if fewer >= len(made.groups) else build(groups.values(), links, fewer, opened, start)
+        while room is not None and (fewer := room(made)) < len(made.groups):
+            before = len(made.groups)
+            made = build([group.copy() for group in groups.values()], links, fewer, opened, start)
+            if len(made.groups) >= before:  # it cannot be folded further
+                break
+        return made
 
     def workflows(self, wanted: Wanted, limit: int, start: UUID | None = None, *, newer: bool = False) -> Listed:
         """Workflows older (or ``newer``) than ``start``, some hundred looked at for one page at most.

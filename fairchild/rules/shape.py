@@ -2,7 +2,7 @@
 
 Where there are more than ``MOST_NODES`` groups, those of one depth, rank and task become one. Every edge leads to a
 larger depth or rank, so the drawing stays free of circles; by task alone it would not. If that is not enough, what lies
-deepest becomes one node, "deeper".
+deepest becomes one node, "deeper", with what has no room of the first level that does not fit.
 
 Either can be opened: what was merged shows its groups as far as there is room, and the window on the levels begins
 further down, with what lies before it as one node, "earlier".
@@ -173,25 +173,28 @@ def _fold(
 ) -> dict[str, str]:
     """The node that each group becomes part of."""
     to = {key: ROOT if key == ROOT else f"{g.level[0]}.{g.level[1]}.{g.task}" for key, g in by_key.items()}
-    levels: dict[tuple[int, int], set[str]] = {}
+    levels: dict[tuple[int, int], dict[str, None]] = {}
     for key, group in by_key.items():
         if start is not None and key != ROOT and group.level < start:
             to[key] = EARLIER
-        levels.setdefault(group.level, set()).add(to[key])
+        levels.setdefault(group.level, {})[to[key]] = None
     room = most - 1 - any(node == EARLIER for node in to.values())
-    kept = set()
+    kept, partly = {EARLIER}, list[str]()
     for level in sorted(levels):
-        own = levels[level] - {EARLIER}
+        own = [node for node in levels[level] if node != EARLIER]
         if len(own) > room:
+            partly = own
             break
         room -= len(own)
-        kept.add(level)
-    to = {key: node if node == EARLIER or by_key[key].level in kept else DEEPER for key, node in to.items()}
+        kept.update(own)
+    inside = {key: node if node in kept else DEEPER for key, node in to.items()}
     for key, group in sorted(by_key.items(), key=lambda each: -each[1].jobs):
-        if to[key] in opened - {ROOT, DEEPER, EARLIER} and room > 0:
-            to[key] = group.key
+        if inside[key] in opened - {ROOT, DEEPER, EARLIER} and room > 0:
+            inside[key] = group.key
             room -= 1
-    return to
+    # Of the level that does not fit, those that came first.
+    kept = set(partly[: max(room, 0)])
+    return {key: to[key] if to[key] in kept else node for key, node in inside.items()}
 
 
 def _forwards(nodes: Mapping[str, Group], edges: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

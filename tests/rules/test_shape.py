@@ -86,3 +86,17 @@ def test_any_groups_can_be_drawn_and_no_job_is_lost(
     assert set(shape.parents) <= set(shape.inside.values())
     assert shape.jobs == 1 + 2 * len(given_groups)
     layout([g.key for g in shape.groups], [(e.source, e.target) for e in shape.edges])
+
+
+def test_of_a_level_that_does_not_fit_some_are_shown_and_the_others_are_deeper() -> None:
+    found = build(
+        [group(ROOT, level=(-1, 0)), *(group(f"g{n}", task=f"t{n}", level=(0, 0)) for n in range(30)),
+         group("end", task="end", level=(0, 1))],
+        [*((ROOT, f"g{n}", True) for n in range(30)), *((f"g{n}", "end", False) for n in range(30))],
+        most=12,
+    )  # fmt: skip
+    keys = [each.key for each in found.groups]
+    assert len(keys) == 12
+    assert (keys[0], DEEPER in keys) == (ROOT, True)
+    assert found.jobs == 32
+    assert {(edge.source, edge.target) for edge in found.edges} >= {(ROOT, DEEPER), (keys[1], DEEPER)}

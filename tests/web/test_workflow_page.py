@@ -271,6 +271,22 @@ def test_however_many_lines_there_are_the_drawing_is_small(app: App, site: Flask
         app.store.sql(f"DELETE FROM {{{table}}}")
 
 
+@pytest.mark.parametrize("query", ["", "?group=" + "&" * 2_000, "?open=" + "x" * 60_000])
+def test_however_long_names_and_addresses_are_the_drawing_is_small(app: App, site: FlaskClient, query: str) -> None:
+    """Some names short and some all of what HTML has to escape; an address that leaves no room for any node."""
+    with app.client.workflow("names") as flow:
+        for number in range(MOST_NODES - 1):
+            _ = flow.call(f"{number}" + "<" * (200 if number % 3 == 0 else 0))
+    page = site.get(f"/ops/workflows/{flow.id}{query}")
+    assert page.status_code == 200
+    (drawing,) = re.findall(r'<svg width="\d+".*?</svg>', page.text, re.DOTALL)
+    if len(query) < 10_000:
+        assert len(drawing.encode()) <= 60 * 1024
+        assert drawing.count("<a id=") > (20 if query == "" else 2)
+    else:
+        assert drawing.count("<a id=") <= 3
+
+
 def test_every_node_keeps_a_line_to_it_as_long_as_there_is_room(app: App, site: FlaskClient) -> None:
     with app.client.workflow("all with all") as flow:
         above = [flow.call(f"above_{number}") for number in range(70)]

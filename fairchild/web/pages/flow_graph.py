@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -46,7 +46,7 @@ class Node(NamedTuple):
     @property
     def bytes(self) -> int:
         """About what it takes on the page."""
-        texts = sum(len(str(escape(text)).encode()) for text in (self.said, self.label, self.sub))
+        texts = sum(map(_length, (self.said, self.label, self.sub)))
         twice = 2 * (len(self.key) + len(self.state))
         bar = 42 * len(self.shares) if len(self.shares) > 1 else 36
         return 120 + texts + twice + len(f"{self.x}{self.y}") + bar + 14 * self.on_way
@@ -73,17 +73,27 @@ def _placed(nodes: tuple[str, ...], edges: tuple[tuple[str, str], ...], down: bo
     return layout(nodes, edges, down=down)
 
 
+def bytes_left(shape: Shape, link_bytes: int) -> int:
+    """What the nodes of a shape leave for others, beside the lines; less than 0 if they do not fit."""
+    return MOST_BYTES - BYTES_OF_EDGES - sum(bytes_of(group) + link_bytes for group in shape.groups)
+
+
 def room_for(shape: Shape, link_bytes: int) -> int:
-    """How many nodes like those of this shape can be drawn with lines between them."""
-    mean = sum(_bytes_of(group) + link_bytes for group in shape.groups) / len(shape.groups)
-    return int((MOST_BYTES - BYTES_OF_EDGES) / mean)
+    """How many nodes of a shape can be drawn with lines between them, whichever those are; at least two."""
+    room = MOST_BYTES - BYTES_OF_EDGES
+    sizes = sorted((bytes_of(group) + link_bytes for group in shape.groups), reverse=True)
+    return max(2, sum(used <= room for used in accumulate(sizes)))
 
 
-def _bytes_of(group: Group) -> int:
-    """About what a node takes on the page."""
-    said = len(_said(group)) + 2 * min(len(group.task), MOST_LABEL)
+def bytes_of(group: Group) -> int:
+    """About what a node takes on the page, and rather more."""
     bar = 42 * len(group.counts) if len(group.counts) > 1 else 36
-    return 2 * len(group.key) + said + bar + 190
+    return 2 * len(group.key) + _length(_said(group)) + 2 * _length(group.task[:MOST_LABEL]) + bar + 190
+
+
+def _length(text: str) -> int:
+    """In bytes, as it stands in HTML."""
+    return len(str(escape(text)).encode())
 
 
 def draw(

@@ -18,7 +18,7 @@ from fairchild.rules.shape import MOST_NODES, ROOT, Group, Shape
 from fairchild.web import words
 from fairchild.web.pages import flow_actions, flow_list
 from fairchild.web.pages.flow_drawer import drawer
-from fairchild.web.pages.flow_graph import draw, room_for
+from fairchild.web.pages.flow_graph import bytes_left, bytes_of, draw, room_for
 from fairchild.web.pages.flow_singles import on_way, split
 from fairchild.web.pages.flow_tasks import of_tasks
 from fairchild.web.pages.flow_timeline import Timeline, compare
@@ -30,6 +30,8 @@ SLOWEST = 50
 MOST_OPEN = 20
 MOST_SINGLY = 24
 """Jobs of a group that are drawn one by one; the others stay one node."""
+BYTES_OF_A_LINK = 200
+"""To a job, with all that its id adds to a node."""
 
 
 def add_to(site: Site) -> None:
@@ -109,12 +111,14 @@ def _drawn(
 ) -> dict[str, Any]:
     """The drawing, with the jobs of opened groups one by one as far as there is room for them."""
     singles: dict[str, list[Job]] = {}
-    room = min(MOST_NODES, room_for(shape, links)) - len(shape.groups)
+    room, left = MOST_NODES - len(shape.groups), bytes_left(shape, links)
     for group in shape.groups:
-        most = min(MOST_SINGLY, room)
+        size = bytes_of(group) + BYTES_OF_A_LINK
+        most = min(MOST_SINGLY, room, left // size)
         if group.key in opened and group.folded == 1 and group.jobs > 1 and most > 0:
             singles[group.key] = site.fc.insight.group_jobs(root.id, group.key, most)
             room -= len(singles[group.key])
+            left -= len(singles[group.key]) * size
     down = request.args.get("dir") == "down"
     return draw(split(shape, singles), spread, on_way(way, steps, singles), singles, down=down, link_bytes=links)
 
