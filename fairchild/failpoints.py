@@ -27,6 +27,7 @@ SITES = {
     "enqueue.before": "before jobs are sent to the database",
     "enqueue.before_commit": "many jobs have been sent, and not been committed",
     "enqueue.after": "jobs are committed, and the caller does not know it yet",
+    "cancel.begun": "the first jobs of a family are cancelled, and the others are not",
     "claim.before": "before a claim",
     "claim.after": "jobs are claimed, and no thread has them yet",
     "run.before": "a thread is about to call the task",

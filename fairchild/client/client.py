@@ -922,10 +922,11 @@ class Fairchild(Overview):
         is cancelled by whoever repeats this, or by the workers.
         """
         check_text("reason", reason)
-        end, reached = clock.now() + seconds, False
+        end, reached, begun = clock.now() + seconds, False, False
         try:
             with self.database.link() as link:
                 for cancelled, asked in cancel.cancel_portions(link, ids, reason, cancel.SMALL_PORTION):
+                    begun = True
                     done([*cancelled, *asked])
                     if cancelled or asked:
                         self.jobs_ended()
@@ -933,7 +934,7 @@ class Fairchild(Overview):
                     if reached and clock.now() >= end:
                         return False
         except TookTooLong:
-            if not reached:
+            if not begun:
                 raise
             return False
         return True

@@ -16,9 +16,11 @@ Jobs are touched in an order that is not the workers' own, so a deadlock is poss
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from fairchild import failpoints
 from fairchild.db import wake
 from fairchild.db.connect import Link, again
 from fairchild.db.settle import end_jobs, settle
@@ -143,16 +145,17 @@ def cancel_portions(
     given, size = list(dict.fromkeys(ids)), size or PORTION
     roots = [row[0] for row in link.rows(ROOTS, {"ids": given})]
     others, over = without(given, roots), True
-    yield again(link, lambda: _begin(link, given, roots[:size], reason, size))
+    yield again(link, partial(_begin, link, given, roots[:size], reason, size))
+    if failpoints.ARMED:
+        failpoints.hit("cancel.begun")
     for start in range(size, len(roots), size):
-        yield again(link, lambda start=start: _cancel(link, roots[start : start + size], reason))  # type: ignore[misc]
+        yield again(link, partial(_cancel, link, roots[start : start + size], reason))
     for statement, starts in ((WHOLE, roots), (FAMILY, others)):
         idle = 0
         while starts and idle < _ROUNDS and (found := _left(link, statement, starts, _LOOK)):
             reached = 0
             for start in range(0, len(found), size):
-                part = found[start : start + size]
-                done, running = again(link, lambda part=part: _cancel(link, part, reason))  # type: ignore[misc]
+                done, running = again(link, partial(_cancel, link, found[start : start + size], reason))
                 reached += len(done) + len(running)
                 yield done, running
             idle = 0 if reached else idle + 1  # those that were in no place are between two, or others' to end

@@ -7,10 +7,10 @@ import uuid
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from fairchild import Record, Task
-from fairchild.db import cancel, settle
 from fairchild.errors import StateError, TookTooLong, UnknownJob, UsageError
 from tests.support.app import App
 
@@ -323,29 +323,18 @@ def test_a_scheduled_job_is_run_now_by_id_job_or_filter(app: App, add: Task[...,
     assert [job.result for job in app.wait(first, second, third)] == [1, 2, 3]
 
 
-def test_who_runs_out_of_time_between_portions_has_cancelled_and_workers_go_on(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_runs_out_of_time_between_portions_has_cancelled_and_workers_go_on(app: App) -> None:
     """And where the time is over before the first, nothing is."""
-    monkeypatch.setattr(cancel, "SMALL_PORTION", 2)
     parent, children = app.store.family(6)
-    left = [2]
-
-    def late(*args: Any) -> None:
-        if not left[0]:
-            raise TookTooLong("the time is over")
-        left[0] -= 1
-        settle.settle(*args)
-
-    monkeypatch.setattr(cancel, "settle", late)
     reached: list[UUID] = []
-    assert app.client.cancel_within(60.0, [parent], "no", reached.extend) is False
-    assert len(reached) == app.store.states(parent, *children).count("cancelled") == 3
-    other = app.store.add()
-    with pytest.raises(TookTooLong):
-        app.client.cancel_within(60.0, [other], "no", reached.extend)
-    assert app.store.state(other) == "available"
-    assert app.store.sql("SELECT job_id FROM {cancellations}") == [(parent,)]
-    monkeypatch.undo()
+    with psycopg.connect(app.url) as somebody:  # has a lock on what comes in the second portion
+        somebody.execute("SELECT 1 FROM fairchild_jobs_base WHERE id = %s FOR UPDATE", [children[0]])
+        with app.client.writing_within(30.0):
+            assert app.client.cancel_within(30.0, [parent], "no", reached.extend) is False
+        assert reached == [parent]
+        assert app.store.state(children[0]) == "available"
+        with pytest.raises(TookTooLong), app.client.writing_within(30.0):
+            app.client.cancel_within(30.0, [children[0]], "no", reached.extend)
+        assert app.store.sql("SELECT job_id FROM {cancellations}") == [(parent,)]
     assert app.client.cancel_within(60.0, [parent], "no", reached.extend) is True
     assert set(app.store.states(parent, *children)) == {"cancelled"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from fairchild.db import cancel, lease
@@ -118,20 +119,25 @@ def test_one_of_those_that_were_cancelled_can_be_tried_again_later(store: Store)
     assert store.states(first, second) == ["available", "cancelled"]
 
 
-def test_where_the_first_portion_fails_nothing_is_cancelled_later_either(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_first_portion_fails_nothing_is_cancelled_later_either(store: Store) -> None:
     job = store.add()
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("in the midst")
-
-    monkeypatch.setattr(cancel, "settle", fail)
-    with pytest.raises(RuntimeError):
+    store.sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'in the midst'; END $$")
+    store.sql("CREATE TRIGGER refuse BEFORE UPDATE ON {jobs} FOR EACH ROW EXECUTE FUNCTION refuse()")
+    with pytest.raises(psycopg.errors.RaiseException):
         cancel.cancel(store.link, [job], "no")
 
     assert going_on(store) == []
     assert store.state(job) == "available"
+
+
+@pytest.mark.parametrize("reason", ['it\'s "his" %s {jobs} \\ --', "\u202e\U0001f600" * 50])
+def test_a_reason_is_kept_as_it_is_until_the_workers_have_given_it_to_all(store: Store, reason: str) -> None:
+    parent, children = store.family(3)
+    next(cancel.cancel_portions(store.link, [parent], reason, 1))
+    let_time_pass(store)
+    list(cancel.go_on(store.link))
+
+    assert {store.row(each, "state, reason") for each in (parent, *children)} == {("cancelled", reason)}
 
 
 def test_what_was_pruned_meanwhile_is_forgotten(store: Store) -> None:

@@ -11,8 +11,9 @@ from fairchild.failpoints import SITES
 from tests.faults.processes.witness import all_is_well, dies_at, enqueue_some, note_ends, worker
 from tests.support.app import App
 from tests.support.command import python
+from tests.support.eventually import eventually
 
-OF_WORKERS = [site for site in SITES if site.split(".")[0] not in ("rescue", "enqueue")]
+OF_WORKERS = [site for site in SITES if site.split(".")[0] not in ("rescue", "enqueue", "cancel")]
 
 
 @pytest.mark.slow
@@ -72,3 +73,22 @@ def test_f01_a_program_killed_while_it_enqueues_has_made_its_jobs_or_not(
     assert ended.returncode == -9, ended.stderr
     made = (3 if many else 1) if site == "enqueue.after" else 0
     assert sum(app.client.stats()["jobs"].values()) == made
+
+
+def test_a_program_killed_while_it_cancels_a_family_leaves_the_rest_to_the_workers(app: App, tmp_path: Path) -> None:
+    parent, children = app.store.family(20)
+    code = f"""
+        from fairchild import Fairchild
+        with Fairchild() as fairchild:
+            fairchild.cancel("{parent}", "no more")
+        """
+
+    ended = python("-c", textwrap.dedent(code), folder=tmp_path, url=app.url, FAIRCHILD_FAILPOINTS="cancel.begun=kill")
+
+    assert ended.returncode == -9, ended.stderr
+    assert app.store.states(parent, *children) == ["cancelled", *["available"] * 20]
+    app.task(name="another")(lambda: None)
+    app.work(queues=["others"], heartbeat_interval=0.5)
+    eventually(lambda: set(app.store.states(*children)) == {"cancelled"})
+    assert {app.get(each).reason for each in children} == {"no more"}
+    eventually(lambda: app.store.sql("SELECT count(*) FROM {cancellations}") == [(0,)])
